@@ -1,0 +1,1 @@
+"""Bytes to upright RGB arrays and back, and what can be measured on them. NumPy in, NumPy out."""

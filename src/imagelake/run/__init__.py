@@ -1,0 +1,1 @@
+"""The same pipeline here or elsewhere: receipts, resume, progress, accounting."""

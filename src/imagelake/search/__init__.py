@@ -1,0 +1,1 @@
+"""Vectors in, `(distances, ids)` out. NumPy only."""

@@ -1,0 +1,1 @@
+"""Functions from record batch to record batch: describe, embed."""
