@@ -1,1 +1,73 @@
-"""Turn any pile of pictures into a lake that can be searched, queried, learned from and served."""
+"""Turn any pile of pictures into a lake that can be searched, queried, learned from and served.
+
+    import imagelake
+
+    lake = imagelake.open("photos.lake", create=True)
+    lake.ingest("photos/")
+    lake.extract()
+    for match in lake.search("query.jpg", k=3):
+        print(match.distance, match.uri)
+
+The names arrive on first use: importing this package loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from imagelake.errors import ImagelakeError
+
+if TYPE_CHECKING:
+    from imagelake.api import Lake
+    from imagelake.api import open_lake as open
+    from imagelake.lake.info import LakeInfo
+    from imagelake.models.manifest import Manifest
+    from imagelake.models.zoo import manifest as model
+    from imagelake.run.extract import ExtractReport
+    from imagelake.run.ingest import IngestReport
+    from imagelake.run.progress import Progress
+    from imagelake.run.search import Match, SearchOptions
+    from imagelake.sources.source import Source
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ExtractReport",
+    "ImagelakeError",
+    "IngestReport",
+    "Lake",
+    "LakeInfo",
+    "Manifest",
+    "Match",
+    "Progress",
+    "SearchOptions",
+    "Source",
+    "model",
+    "open",
+]
+
+_HOMES = {
+    "ExtractReport": ("imagelake.run.extract", "ExtractReport"),
+    "IngestReport": ("imagelake.run.ingest", "IngestReport"),
+    "Lake": ("imagelake.api", "Lake"),
+    "LakeInfo": ("imagelake.lake.info", "LakeInfo"),
+    "Manifest": ("imagelake.models.manifest", "Manifest"),
+    "Match": ("imagelake.run.search", "Match"),
+    "Progress": ("imagelake.run.progress", "Progress"),
+    "SearchOptions": ("imagelake.run.search", "SearchOptions"),
+    "Source": ("imagelake.sources.source", "Source"),
+    "model": ("imagelake.models.zoo", "manifest"),
+    "open": ("imagelake.api", "open_lake"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'imagelake' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

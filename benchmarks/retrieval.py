@@ -1,0 +1,143 @@
+"""How well the default model retrieves: precision@10 on labeled product photos, for each way of preparing them.
+
+Leave-one-out and exact: each photo is a query against all others; precision@10 is the share of its ten nearest that
+have its label, averaged over the photos. Rows differ in input size, resize, pooling and metric. Run
+`python benchmarks/retrieval.py [--small] [--json PATH] [--data FOLDER]`; the photos are those of
+alexeygrigorev/clothing-dataset (CC0), 663 of them in 17 classes, with a `labels.csv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imagelake.models import zoo
+from imagelake.models.embedder import normalize
+from imagelake.models.graph_cache import load_graph
+from imagelake.models.manifest import METRICS, RESIZES, Pooling, Precision, Resize
+from imagelake.models.onnx_runtime import SessionSettings, open_session
+from imagelake.pixels.fit import fit
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "products"
+SIZES = (128, 160, 192, 224, 256, 288, 320)
+LARGEST_UNPOOLED = 224
+NEIGHBORS = 10
+BATCH = 16
+OUTPUTS: dict[Pooling, str] = {"avg": "features_avg", "max": "features_max", "none": "feature_map"}
+
+
+def read_photos(folder: Path, every: int) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """Decode every n-th photo of `labels.csv`: upright RGB, and the number of its label."""
+    with (folder / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[::every]
+    pictures = []
+    for row in rows:
+        content = np.fromfile(folder / "images" / row["image"], np.uint8)
+        decoded = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        pictures.append(np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8))
+    return pictures, np.unique([row["label"] for row in rows], return_inverse=True)[1]
+
+
+def precision_at_k(vectors: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """The mean precision of the ten nearest by Euclidean distance, in percent, and its standard error."""
+    squares = np.einsum("nd,nd->n", vectors, vectors)
+    distances = squares[:, None] + squares[None, :] - 2 * (vectors @ vectors.T)
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBORS]
+    shares = (labels[nearest] == labels[:, None]).mean(axis=1)
+    return 100 * float(shares.mean()), 100 * float(shares.std() / np.sqrt(len(shares)))
+
+
+def measure(
+    pictures: list[NDArray[np.uint8]], labels: NDArray[np.int64], size: int, resize: Resize, precision: Precision
+) -> Iterator[dict[str, object]]:
+    """Run the model once over the photos and score every pooling and metric."""
+    outputs = {p: name for p, name in OUTPUTS.items() if p != "none" or size <= LARGEST_UNPOOLED}
+    manifest = zoo.manifest(zoo.models()[0].name, precision=precision, input_size=size, resize=resize)
+    runtime = open_session(load_graph(manifest, tuple(outputs.values())), SessionSettings(threads=2))
+    prepared = np.stack([fit(picture, (size, size), resize) for picture in pictures])
+    start = time.perf_counter()
+    batches = [runtime.run(tuple(outputs.values()), prepared[i : i + BATCH]) for i in range(0, len(prepared), BATCH)]
+    rate = len(prepared) / (time.perf_counter() - start)
+    for pooling, output in outputs.items():
+        for metric in METRICS:
+            vectors = np.concatenate([batch[output].reshape(len(batch[output]), -1) for batch in batches])
+            if metric == "cosine":
+                normalize(vectors)
+            score, error = precision_at_k(vectors, labels)
+            yield {
+                "size": size,
+                "resize": resize,
+                "pooling": pooling,
+                "metric": metric,
+                "precision": precision,
+                "precision_at_10": round(score, 2),
+                "standard_error": round(error, 2),
+                "images_per_s": round(rate, 1),
+            }
+
+
+def machine() -> dict[str, object]:
+    """The processor and the versions that the figures hold for."""
+    names = ("imagelake", "numpy", "onnxruntime", "opencv-python-headless")
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+    return {
+        "processor": model,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def print_table(rows: list[dict[str, object]]) -> None:
+    """Print a Markdown table: one row a size, resize and precision; one column a pooling and metric."""
+    columns = [(p, m) for p in OUTPUTS for m in METRICS]
+    print("| px | resize | precision | " + " | ".join(f"{p} {m}" for p, m in columns) + " | images/s |")
+    print("|--:|---|---|" + "--:|" * (len(columns) + 1))
+    groups: dict[tuple[object, ...], dict[tuple[object, object], dict[str, object]]] = {}
+    for row in rows:
+        key = (row["size"], row["resize"], row["precision"])
+        groups.setdefault(key, {})[row["pooling"], row["metric"]] = row
+    for key, cells in groups.items():
+        figures = [str(cells[c]["precision_at_10"]) if c in cells else "" for c in columns]
+        rate = next(iter(cells.values()))["images_per_s"]
+        print(f"| {key[0]} | {key[1]} | {key[2]} | " + " | ".join(figures) + f" | {rate} |", flush=True)
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--small", action="store_true", help="every tenth photo and two sizes: seconds, not minutes")
+    parser.add_argument("--json", type=Path, help="where the figures go, with machine and versions")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder with labels.csv and images/")
+    arguments = parser.parse_args()
+    if not (arguments.data / "labels.csv").exists():
+        print(f"skipped: there is no labels.csv in {arguments.data}; give --data FOLDER")
+        return
+    cv2.setNumThreads(1)
+    pictures, labels = read_photos(arguments.data, every=10 if arguments.small else 1)
+    sizes = (128, 160) if arguments.small else SIZES
+    rows = [r for resize in RESIZES for size in sizes for r in measure(pictures, labels, size, resize, "fp32")]
+    for size in sizes if arguments.small else (192, 224, 256):
+        rows += measure(pictures, labels, size, "squash", "int8")
+    print(f"{len(pictures)} photos, {labels.max() + 1} classes, precision@{NEIGHBORS} in percent")
+    print_table(rows)
+    if arguments.json is not None:
+        result = {"machine": machine(), "photos": len(pictures), "rows": rows}
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

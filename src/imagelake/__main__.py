@@ -1,0 +1,5 @@
+"""`python -m imagelake`."""
+
+from imagelake.cli.main import run
+
+run()

@@ -1,0 +1,136 @@
+"""The few names of `imagelake.__all__`: open a lake, ingest, extract, search. Puts the rooms together."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from imagelake.files import display_name, path_to_uri
+from imagelake.lake import info, sql
+from imagelake.lake.tables import Tables, open_tables
+from imagelake.models.embedder import settle_default
+from imagelake.models.manifest import Manifest
+from imagelake.run import extract, grid, ingest, search
+from imagelake.run.extract import ExtractReport
+from imagelake.run.ingest import IngestReport
+from imagelake.run.progress import Progress
+from imagelake.run.search import Match, Searcher, SearchOptions, random_ids, read_query
+from imagelake.sources.folder import Folder
+from imagelake.sources.source import Source
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake that is open. Made by `imagelake.open`."""
+
+    tables: Tables
+
+    @property
+    def root(self) -> str:
+        """The folder or the bucket address of the lake."""
+        return self.tables.root
+
+    def ingest(self, source: str | os.PathLike[str] | Source, progress: Progress | None = None) -> IngestReport:
+        """Bring pictures into the lake: a folder with all below it, one file, or any `Source`.
+
+        Ingesting again adds only what is new. What cannot become an image is a row of `rejections()`, with its reason.
+
+        Raises:
+            InputError: the folder or file does not exist.
+            LakeReadOnlyError, LakeFullError: nothing more could be written; what was committed is whole.
+        """
+        pictures = Folder(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
+        return ingest.ingest(self.tables, pictures, progress)
+
+    def extract(self, model: Manifest | None = None, progress: Progress | None = None) -> ExtractReport:
+        """Give every image a vector of the model (by default, the default model) where it has none yet.
+
+        Raises:
+            ModelError: the model's weights are missing or wrong.
+        """
+        return extract.extract(self.tables, model or self.default_model(progress), progress)
+
+    def default_model(self, progress: Progress | None = None) -> Manifest:
+        """The model that `extract` takes where none is given, on this processor."""
+        return settle_default(None if progress is None else progress.say)
+
+    def search(
+        self,
+        picture: str | os.PathLike[str] | bytes,
+        k: int = 3,
+        *,
+        where: str | None = None,
+        exclude_self: bool = False,
+        embedding_set: str | None = None,
+    ) -> list[Match]:
+        """The `k` images nearest to a picture (a path, or a picture's bytes): exact, ordered by (distance, id).
+
+        Args:
+            picture: the query. One that is itself in the lake is its own first match, at distance 0.
+            k: how many matches.
+            where: an SQL predicate over the images table, such as `"width > 1000 AND latitude IS NOT NULL"`.
+            exclude_self: leave out the query itself.
+            embedding_set: which vectors to search, where the lake has several sets.
+
+        Raises:
+            InputError: the picture cannot be read, the predicate is wrong, or there are no vectors yet.
+            ImageError: the query is no picture.
+        """
+        data = picture if isinstance(picture, bytes) else read_query(picture)
+        return self._searcher(SearchOptions(k, where, exclude_self, embedding_set)).by_bytes(data)
+
+    def search_grid(
+        self, picture: str | os.PathLike[str], out: str | os.PathLike[str], options: SearchOptions
+    ) -> list[Match]:
+        """Like `search`, and draws the query and its matches into the PNG `out`."""
+        data = read_query(picture)
+        matches = self._searcher(options).by_bytes(data)
+        name = display_name(path_to_uri(picture))
+        grid.save_grid(self.tables, [grid.Answer(name, None, data, matches)], out)
+        return matches
+
+    def search_random(
+        self, count: int, options: SearchOptions, *, seed: int | None = None, out: str | os.PathLike[str] | None = None
+    ) -> dict[str, list[Match]]:
+        """The matches of `count` random images of the lake, by the image's id; drawn into the PNG `out` if given."""
+        searcher = self._searcher(options)
+        found = {name: searcher.by_id(name) for name in random_ids(self.tables, searcher.vectors, count, seed)}
+        if out is not None:
+            names = {name: grid.name_of(self.tables, name) for name in found}
+            grid.save_grid(self.tables, [grid.Answer(names[n], n, None, found[n]) for n in found], out)
+        return found
+
+    def sql(self, query: str) -> pa.Table:
+        """The answer to one SELECT over the tables `images`, `regions`, `predictions`, `rejections`, `receipts`, and
+        `"embeddings/NAME"`.
+
+        Raises:
+            InputError: the query is wrong, or is more than a query.
+        """
+        return sql.query(self.tables, query)
+
+    def info(self) -> info.LakeInfo:
+        """What is in the lake, in a few numbers."""
+        return info.describe_lake(self.tables)
+
+    def rejections(self) -> pa.Table:
+        """What could not become an image, with the reasons; the newest first."""
+        return sql.query(
+            self.tables,
+            "SELECT uri, stage, reason, byte_size, rejected_at FROM rejections ORDER BY rejected_at DESC, uri",
+        )
+
+    def _searcher(self, options: SearchOptions) -> Searcher:
+        return Searcher(self.tables, options, self.default_model())
+
+
+def open_lake(root: str | os.PathLike[str], *, create: bool = False) -> Lake:
+    """Open the lake at `root`, and with `create` make it where there is none.
+
+    Raises:
+        LakeNotFoundError: there is no lake at `root`, and `create` is false.
+        LakeReadOnlyError: a lake was to be made where this user may not write.
+    """
+    return Lake(open_tables(root, create=create))

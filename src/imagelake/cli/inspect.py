@@ -1,0 +1,127 @@
+"""`imagelake info`, `sql`, `rejections` and `models`: look at what is there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import imagelake
+from imagelake.cli.output import JsonOption, LakeOption, write_json, write_line, write_table
+from imagelake.files import display_name
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    for verb in (info, sql, rejections, models):
+        app.command()(verb)
+
+
+def info(lake: LakeOption, json: JsonOption = False) -> None:
+    """Show what is in a lake, in a few numbers.
+
+    Example: `imagelake info --lake photos.lake`
+    """
+    found = imagelake.open(lake).info()
+    if json:
+        write_json(found)
+        return
+    formats = ", ".join(f"{name} {count:,}" for name, count in found.formats.items())
+    taken = f"{found.taken_from[:10]} to {found.taken_to[:10]}" if found.taken_from and found.taken_to else "not known"
+    rows: list[tuple[str, object]] = [
+        ("lake", found.root),
+        ("images", f"{found.images:,} ({formats})" if formats else "0"),
+        ("seen under", f"{found.uris:,} URIs"),
+        ("bytes", f"{found.image_bytes:,}"),
+        ("with GPS", f"{found.with_gps:,}"),
+        ("taken", taken),
+        ("regions", f"{found.regions:,}"),
+        ("predictions", f"{found.predictions:,}"),
+        ("rejections", f"{found.rejections:,}"),
+    ]
+    for embedding_set in found.embedding_sets:
+        size = "x".join(map(str, embedding_set.input_size_wh))
+        made = f"{embedding_set.precision}, {size} px, {embedding_set.pooling} pooling, {embedding_set.metric}"
+        rows.append((embedding_set.name, f"{embedding_set.vectors:,} vectors of {embedding_set.dimensions:,} ({made})"))
+    write_table(["what", "value"], rows)
+
+
+def sql(
+    query: Annotated[
+        str,
+        typer.Argument(help='One SELECT over images, regions, predictions, rejections, receipts, "embeddings/NAME".'),
+    ],
+    lake: LakeOption,
+    json: JsonOption = False,
+) -> None:
+    """Ask the tables in SQL (DuckDB's). Reads only, and sees nothing but the lake.
+
+    Example: `imagelake sql "select camera_model, count(*) as n from images group by 1 order by n desc" --lake photos.lake`
+    """
+    answer = imagelake.open(lake).sql(query)
+    if json:
+        write_json(answer.to_pylist())
+    else:
+        write_table(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
+
+
+def rejections(lake: LakeOption, json: JsonOption = False) -> None:
+    """List what could not become an image, and why; the newest first.
+
+    Example: `imagelake rejections --lake photos.lake`
+    """
+    rows = imagelake.open(lake).rejections().to_pylist()
+    if json:
+        write_json(rows)
+    elif not rows:
+        write_line("No rejections.")
+    else:
+        write_table(
+            ["file", "stage", "reason", "uri"],
+            [(display_name(r["uri"]), r["stage"], r["reason"], r["uri"]) for r in rows],
+        )
+
+
+def models(json: JsonOption = False) -> None:
+    """List the models: what is there, where it comes from, its licence and size.
+
+    Example: `imagelake models`
+    """
+    from imagelake.models import zoo
+
+    rows = [
+        {
+            "name": model.name,
+            "task": model.task,
+            "installed": zoo.installed(model),
+            "source": model.source_package,
+            "licence": model.licence,
+            "bytes": model.size_bytes,
+            "input_size_wh": model.input_size_wh,
+            "pooling": model.pooling,
+            "metric": model.metric,
+            "dimensions": model.dimensions,
+            "precision": zoo.manifest(model.name).precision,
+        }
+        for model in zoo.models()
+    ]
+    if json:
+        write_json(rows)
+        return
+    columns = ["name", "installed", "source", "licence", "size", "input", "vector"]
+    write_table(
+        columns,
+        [
+            (
+                row["name"],
+                "yes" if row["installed"] else "no",
+                row["source"],
+                row["licence"],
+                f"{row['bytes'] / 1e6:.1f} MB",  # type: ignore[operator]
+                "x".join(map(str, row["input_size_wh"])),  # type: ignore[call-overload]
+                f"{row['dimensions']} ({row['pooling']}, {row['metric']}, {row['precision']})",
+            )
+            for row in rows
+        ],
+        right=["size"],
+    )

@@ -1,0 +1,47 @@
+"""The command `imagelake`: its verbs, and what becomes of an error."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from imagelake import __version__
+from imagelake.cli import demo, ingest, extract, inspect, search
+from imagelake.cli.output import write_line, write_note
+from imagelake.errors import ImagelakeError
+
+app = typer.Typer(
+    name="imagelake",
+    help="Turn any pile of pictures into a lake that can be searched, queried, learned from and served.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for _module in (demo, ingest, extract, search, inspect):
+    _module.register(app)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001  (typer calls it so)
+    if asked:
+        write_line(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),  # noqa: FBT001, FBT003
+) -> None:
+    """Turn any pile of pictures into a lake that can be searched, queried, learned from and served."""
+
+
+def run() -> None:
+    """Run the command line. An error that a user can mend is one line on stderr and exit code 1."""
+    try:
+        app()
+    except ImagelakeError as error:
+        write_note(f"imagelake: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        write_note("imagelake: interrupted. The lake is whole; run the same command again and it goes on from there.")
+        sys.exit(130)

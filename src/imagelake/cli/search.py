@@ -1,0 +1,72 @@
+"""`imagelake search`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import imagelake
+from imagelake.cli.output import JsonOption, LakeOption, write_json, write_note, write_table
+from imagelake.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(search)
+
+
+def search(
+    lake: LakeOption,
+    picture: Annotated[str | None, typer.Argument(help="The query: a picture's path.", show_default=False)] = None,
+    k: Annotated[int, typer.Option("-k", help="How many matches.")] = 3,
+    grid: Annotated[
+        str | None, typer.Option(metavar="OUT.png", help="Draw query and matches.", show_default=False)
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="PREDICATE", help="Search only images for which this SQL holds.", show_default=False),
+    ] = None,
+    exclude_self: Annotated[bool, typer.Option("--exclude-self", help="Leave out the query itself.")] = False,
+    random: Annotated[
+        int | None, typer.Option(metavar="N", help="N random images of the lake as queries.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same random images again.", show_default=False)] = None,
+    embedding_set: Annotated[str | None, typer.Option("--set", help="Which embedding set.", show_default=False)] = None,
+    json: JsonOption = False,
+) -> None:
+    """Find the images nearest to a picture: exact, ordered by distance, then id.
+
+    Examples: `imagelake search cat.jpg --lake photos.lake -k 5 --grid out.png`,
+    `imagelake search --random 5 --lake photos.lake --grid out.png`,
+    `imagelake search cat.jpg --lake photos.lake --where "latitude is not null and width > 1000"`
+    """
+    if (picture is None) == (random is None):
+        raise InputError("Give either a picture or --random N. Example: imagelake search cat.jpg --lake photos.lake")
+    options = imagelake.SearchOptions(k, where, exclude_self, embedding_set)
+    opened = imagelake.open(lake)
+    if random is not None:
+        found = opened.search_random(random, options, seed=seed, out=grid)
+        if json:
+            write_json([{"query": query, "matches": matches} for query, matches in found.items()])
+        else:
+            rows = [(query[:12], f"{m.distance:.4f}", m.uri) for query, matches in found.items() for m in matches]
+            write_table(["query", "distance", "uri"], rows, right=["distance"])
+    elif picture is not None:
+        matches = opened.search_grid(picture, grid, options) if grid else _plain_search(opened, picture, options)
+        if json:
+            write_json(matches)
+        else:
+            write_table(["distance", "uri"], [(f"{m.distance:.4f}", m.uri) for m in matches], right=["distance"])
+    if grid and not json:
+        write_note(f"Grid: {grid}")
+
+
+def _plain_search(lake: imagelake.Lake, picture: str, options: imagelake.SearchOptions) -> list[imagelake.Match]:
+    return lake.search(
+        picture,
+        options.k,
+        where=options.where,
+        exclude_self=options.exclude_self,
+        embedding_set=options.embedding_set,
+    )

@@ -1,0 +1,60 @@
+"""Names of files as URIs that lose nothing, and the little that we ask of a file system.
+
+A local file is `file:///absolute/path`, readable: letters of any script stay as they are; what would break a URI
+(`%`, `?`, `#`, space, control characters) and bytes that are not UTF-8 are percent-encoded (RFC 3986, RFC 8089).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from pyarrow import fs
+
+from imagelake.errors import InputError
+
+_KEEP = "/:!$&'()*+,;=@~[]{}^|`-._\\"
+
+
+def path_to_uri(path: str | os.PathLike[str]) -> str:
+    """The `file://` URI of a path. A name that is not UTF-8 survives: `uri_to_path` gives it back byte for byte."""
+    text = os.path.abspath(path)  # noqa: PTH100  (Path.absolute() keeps "..")
+    return "file://" + "".join(_encode(character) for character in text)
+
+
+def _encode(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode hands it over
+        return f"%{ord(character) - 0xDC00:02X}"
+    if ord(character) < 0x80:
+        return quote(character, safe=_KEEP)
+    return character if character.isprintable() else quote(character)
+
+
+def uri_to_path(uri: str) -> Path:
+    """The local path of a `file://` URI.
+
+    Raises:
+        InputError: the URI is of another scheme.
+    """
+    if not uri.startswith("file://"):
+        raise InputError(f"{uri!r} is no local file; only file:// URIs have a path.")
+    return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
+
+
+def display_name(uri: str) -> str:
+    """The last part of a URI, for people: percent-encoding undone, what cannot be shown replaced."""
+    return unquote_to_bytes(uri.rsplit("/", 1)[-1]).decode("utf-8", "replace")
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address names a store (`s3://...`) and not a local path."""
+    scheme = urlsplit(address).scheme
+    return len(scheme) > 1 and scheme != "file"  # one letter is a Windows drive
+
+
+def child_names(folder: str) -> list[str]:
+    """The names inside a folder or bucket prefix, sorted; empty where there is none."""
+    store, path = fs.FileSystem.from_uri(folder if is_remote(folder) else os.path.abspath(folder))  # noqa: PTH100
+    found = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found)

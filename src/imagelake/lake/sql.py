@@ -1,0 +1,70 @@
+"""SQL over every table of a lake, through DuckDB: `images`, `regions`, `"embeddings/NAME"`, ...
+
+Read only and fenced in: a query sees the tables and nothing else, no files and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from imagelake.errors import InputError
+from imagelake.lake.failures import our_errors
+from imagelake.lake.table import BLOB
+from imagelake.lake.tables import Tables
+
+_SETTINGS = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "1GB",
+    "TimeZone": "UTC",
+}
+
+
+@contextmanager
+def _connection(tables: Tables) -> Iterator[Any]:
+    with duckdb.connect(":memory:") as connection:
+        for name, table in tables.all().items():
+            dataset = table.arrow()
+            columns = [f'"{column}"' for column in dataset.schema.names if column != BLOB]
+            connection.register(f"stored {name}", dataset)
+            connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join(columns)} FROM "stored {name}"')  # noqa: S608
+        for setting, value in _SETTINGS.items():
+            connection.execute(f"SET {setting} = '{value}'")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+def query(tables: Tables, statement: str) -> pa.Table:
+    """The answer to one SQL query, over all tables, without the column `bytes`.
+
+    Raises:
+        InputError: the query is wrong, or is more than a query.
+    """
+    with our_errors(tables.root), _connection(tables) as connection:
+        try:
+            parsed = connection.extract_statements(statement)
+            if len(parsed) != 1 or parsed[0].type not in {
+                duckdb.StatementType.SELECT,
+                duckdb.StatementType.EXPLAIN,
+            }:
+                raise InputError("Give one SELECT: `imagelake sql` reads, it does not change the lake.")
+            return connection.sql(statement).to_arrow_table()
+        except duckdb.Error as error:
+            names = ", ".join(f'"{name}"' if "/" in name else name for name in tables.all())
+            raise InputError(f"SQL: {error}\nTables: {names}.") from error
+
+
+def matching_ids(tables: Tables, predicate: str) -> pa.Array:
+    """The ids of the images for which an SQL predicate over the images table holds.
+
+    Raises:
+        InputError: the predicate is wrong.
+    """
+    found = query(tables, f"SELECT id FROM images WHERE ({predicate}\n)")  # noqa: S608  (fenced in, read only)
+    return found.column("id").combine_chunks()

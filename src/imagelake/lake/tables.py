@@ -1,0 +1,151 @@
+"""The tables under one root, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from imagelake import schema
+from imagelake.errors import InputError, LakeError, LakeNotFoundError
+from imagelake.files import child_names, is_remote
+from imagelake.lake import table
+from imagelake.lake.ids import IdSet
+from imagelake.lake.table import Table
+
+_SUFFIX = ".lance"
+_FIXED: dict[str, pa.Schema] = {
+    "images": schema.IMAGES,
+    "regions": schema.REGIONS,
+    "predictions": schema.PREDICTIONS,
+    "rejections": schema.REJECTIONS,
+    "receipts": schema.RECEIPTS,
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of the lake at `root`, a folder or a bucket address."""
+
+    root: str
+
+    def _address(self, name: str) -> str:
+        return f"{self.root}/{name}{_SUFFIX}"
+
+    @property
+    def images(self) -> Table:
+        """One row per distinct content."""
+        return Table(self._address("images"))
+
+    @property
+    def regions(self) -> Table:
+        """One row per box in an image."""
+        return Table(self._address("regions"))
+
+    @property
+    def predictions(self) -> Table:
+        """One row per answer of a model."""
+        return Table(self._address("predictions"))
+
+    @property
+    def rejections(self) -> Table:
+        """One row per URI and content that could not become an image."""
+        return Table(self._address("rejections"))
+
+    @property
+    def receipts(self) -> Table:
+        """One row per finished piece of work."""
+        return Table(self._address("receipts"))
+
+    def embedding_sets(self) -> list[str]:
+        """The names of the embedding sets, sorted."""
+        names = child_names(f"{self.root}/embeddings")
+        return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+
+    def embeddings(self, name: str) -> Table:
+        """The embedding set `name`.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if name not in self.embedding_sets():
+            known = ", ".join(self.embedding_sets()) or "none yet; `imagelake extract` makes one"
+            raise InputError(f"This lake has no embedding set {name!r}. It has: {known}.")
+        return Table(self._address(f"embeddings/{name}"))
+
+    def create_embeddings(self, name: str, columns: pa.Schema) -> Table:
+        """The embedding set `name`, created where it is missing."""
+        return table.create(self._address(f"embeddings/{name}"), columns)
+
+    def all(self) -> dict[str, Table]:
+        """Every table by the name that SQL knows it under; an embedding set is `embeddings/NAME`."""
+        tables = {name: Table(self._address(name)) for name in _FIXED}
+        return tables | {f"embeddings/{name}": self.embeddings(name) for name in self.embedding_sets()}
+
+
+def open_tables(root: str | os.PathLike[str], *, create: bool = False) -> Tables:
+    """Open the lake at `root`, and with `create` make it where there is none.
+
+    Raises:
+        LakeNotFoundError: there is no lake at `root`, and `create` is false.
+        LakeReadOnlyError: a lake was to be made where this user may not write.
+        LakeError: `root` holds a lake of a later format.
+    """
+    address = os.fspath(root)
+    if not is_remote(address):
+        address = os.path.abspath(address.removeprefix("file://"))  # noqa: PTH100
+        if os.fsencode(address).decode("utf-8", "replace") != address:
+            raise InputError(f"{address!r} is not UTF-8, and a lake's own name must be. Give another --lake.")
+    tables = Tables(address.rstrip("/"))
+    if not tables.images.exists():
+        if not create:
+            raise LakeNotFoundError(
+                f"There is no lake at {address}. Make one with: imagelake ingest FOLDER --lake {address}"
+            )
+        _refuse_foreign_folder(address)
+    elif not create:
+        _check_format(tables)
+        return tables
+    for name, columns in _FIXED.items():
+        target = Table(tables._address(name))  # noqa: SLF001  (the same file)
+        if not target.exists():
+            table.create(target.uri, columns, with_blob=name == "images")
+    _check_format(tables)
+    return tables
+
+
+def _refuse_foreign_folder(address: str) -> None:
+    """A lake is made in an empty or a new folder, so that nobody finds tables among their photos."""
+    if is_remote(address):
+        return
+    path = Path(address)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{address} is a file; --lake takes a folder, new or empty.")
+    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings"}
+    foreign = [entry for entry in (os.listdir(path) if path.exists() else []) if entry not in own]  # noqa: PTH208
+    if foreign:
+        raise InputError(
+            f"{address} holds other files ({foreign[0]!r}, ...); --lake takes a new or empty folder, or a lake."
+        )
+
+
+def _check_format(tables: Tables) -> None:
+    found = (tables.images.schema.metadata or {}).get(b"imagelake:format", b"?").decode()
+    if found != schema.FORMAT_VERSION:
+        raise LakeError(
+            f"{tables.root} is a lake of format {found}; this imagelake reads {schema.FORMAT_VERSION}. Update imagelake."
+        )
+
+
+def id_set(source: Table, where: str | None = None) -> IdSet:
+    """The ids of a table as a small set."""
+    return IdSet(batch.column("id") for batch in source.scan(["id"], where, batch_rows=65536))
+
+
+def uris_of(images: Table, ids: Sequence[str]) -> dict[str, list[str]]:
+    """The URIs that these images were seen under, by id; an id that is not there is missing."""
+    found = images.rows("id", ids, ["id", "uris"])
+    return dict(zip(found.column("id").to_pylist(), found.column("uris").to_pylist(), strict=True))

@@ -1,0 +1,92 @@
+"""Bytes to upright RGB pixels."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from imagelake.errors import ImageError
+from imagelake.pixels.color import to_rgb
+from imagelake.pixels.orientation import turn_upright
+from imagelake.pixels.picture import MAX_PIXELS, Picture, open_picture
+from imagelake.pixels.pillow_door import open_with_pillow
+from imagelake.pixels.png_chunks import keep_pixels_only
+
+__all__ = ["HEAVY_PIXELS", "MAX_PIXELS", "Picture", "decode", "decode_rgb", "open_picture"]
+
+HEAVY_PIXELS = 32_000_000
+"""Pictures with more pixels than this, decoded whole, are decoded one at a time in a process."""
+
+_FULL = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_REDUCED = (
+    (8, cv2.IMREAD_REDUCED_GRAYSCALE_8 | _FULL),
+    (4, cv2.IMREAD_REDUCED_GRAYSCALE_4 | _FULL),
+    (2, cv2.IMREAD_REDUCED_GRAYSCALE_2 | _FULL),
+)
+_heavy_lock = threading.Lock()
+_light = nullcontext()
+
+
+def decode(picture: Picture, min_side: int | None = None) -> NDArray[np.uint8]:
+    """Decode an opened picture into an array [h, w, 3], uint8, RGB, upright.
+
+    With `min_side`, a JPEG may come at 1/2, 1/4 or 1/8 of its size, whichever is the smallest whose shorter side has
+    at least `min_side` pixels; the decoder then skips the finer frequencies, which is both faster and free of aliasing.
+    Other formats, and JPEGs that are CMYK, always come whole. Safe to call from many threads.
+
+    Raises:
+        ImageError: The pixels are cut off, broken or stored in a way that is not supported.
+    """
+    factor, flags = _choose_scale(picture, min_side)
+    with _memory_turn(picture, factor):
+        if picture.fast:
+            image_rgb = _decode_with_opencv(picture, flags)
+            if image_rgb is not None:
+                return turn_upright(image_rgb, picture.pending_orientation)
+        # Either a format that only Pillow reads right, or a broken file: Pillow knows the reason.
+        with open_with_pillow(picture.data, picture.format) as image:
+            image_rgb = to_rgb(image, picture.format)
+    return turn_upright(image_rgb, picture.pending_orientation)
+
+
+def decode_rgb(data: bytes, min_side: int | None = None) -> NDArray[np.uint8]:
+    """Open and decode bytes in one call: see `open_picture` and `decode`."""
+    return decode(open_picture(data), min_side)
+
+
+def _choose_scale(picture: Picture, min_side: int | None) -> tuple[int, int]:
+    """Return by what the sides are divided, and OpenCV's flags for it."""
+    if min_side is not None and picture.format == "jpeg" and picture.fast:
+        shorter = min(picture.width, picture.height)
+        for factor, flags in _REDUCED:
+            if -(-shorter // factor) >= min_side:
+                return factor, flags
+    return 1, _FULL
+
+
+def _memory_turn(picture: Picture, factor: int) -> AbstractContextManager[object]:
+    """Make pictures wait for each other whose decoding needs much memory."""
+    pixels = picture.width * picture.height
+    if not picture.heavy:
+        pixels //= factor * factor
+    return _heavy_lock if pixels > HEAVY_PIXELS else _light
+
+
+def _decode_with_opencv(picture: Picture, flags: int) -> NDArray[np.uint8] | None:
+    """Decode a plain JPEG, PNG or WebP; None where OpenCV does not get to the end of it."""
+    data: bytes | None = picture.data
+    if picture.format == "png":
+        data = keep_pixels_only(picture.data)
+        if data is None:
+            return None
+    try:
+        image_rgb = cv2.imdecode(np.frombuffer(data or b"", np.uint8), flags)
+    except cv2.error as error:
+        if "memory" in str(error).lower():
+            raise ImageError("the picture is too large for the memory that is free") from error
+        return None
+    return image_rgb  # type: ignore[return-value]

@@ -1,0 +1,65 @@
+"""All that is known of one picture, from one decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from imagelake.pixels.decode import decode
+from imagelake.pixels.exif import Exif, read_exif
+from imagelake.pixels.figures import WORKING_SIDE, Figures, measure_working, to_luma
+from imagelake.pixels.hashing import hash_luma
+from imagelake.pixels.picture import open_picture
+from imagelake.pixels.reduction import reduce_to
+from imagelake.pixels.thumbnail import THUMBNAIL_SIDE, encode_jpeg, thumbnail
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What `describe` finds.
+
+    `format` to `has_alpha` are those of `Picture`; `width` and `height` are pixels of the upright picture.
+    `perceptual_hash` is 64 bits, `thumbnail_jpeg` an upright JPEG with a longer side of at most 256 pixels.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    mode: str
+    frames: int
+    has_alpha: bool
+    exif: Exif
+    figures: Figures
+    perceptual_hash: int
+    thumbnail_jpeg: bytes = field(repr=False)
+
+
+def describe(data: bytes) -> Description:
+    """Describe the bytes of an image file: header, EXIF, quality figures, perceptual hash and thumbnail.
+
+    The picture is decoded once, and a JPEG only at the scale that figures and thumbnail need; its data are read to the
+    end all the same, so a file that is cut off is found out.
+
+    Raises:
+        ImageError: The bytes cannot become pixels.
+    """
+    picture = open_picture(data)
+    longer, shorter = max(picture.width, picture.height), min(picture.width, picture.height)
+    needed = max(WORKING_SIDE, THUMBNAIL_SIDE)
+    image_rgb = decode(picture, min_side=-(-shorter * needed // longer))
+    working = reduce_to(image_rgb, WORKING_SIDE)
+    luma = to_luma(working)
+    small = working if THUMBNAIL_SIDE == WORKING_SIDE else thumbnail(image_rgb)
+    return Description(
+        format=picture.format,
+        width=picture.width,
+        height=picture.height,
+        orientation=picture.orientation,
+        mode=picture.mode,
+        frames=picture.frames,
+        has_alpha=picture.has_alpha,
+        exif=read_exif(picture),
+        figures=measure_working(working, luma),
+        perceptual_hash=hash_luma(luma),
+        thumbnail_jpeg=encode_jpeg(small),
+    )

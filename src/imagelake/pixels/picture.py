@@ -1,0 +1,181 @@
+"""A picture before it is decoded: what its header says, and where its pixels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from PIL import ImageFile
+
+from imagelake.errors import ImageError
+from imagelake.pixels.jpeg_header import read_jpeg_header
+from imagelake.pixels.pillow_door import open_with_pillow
+from imagelake.pixels.png_chunks import read_png_chunks
+from imagelake.pixels.sniff import name_other, sniff
+from imagelake.pixels.tiff_directory import DNG_VERSION, TiffBlock, read_orientation
+
+MAX_PIXELS = 178_956_970
+"""The largest picture that is decoded, in pixels: twice Pillow's warning level, where Pillow refuses as well."""
+
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+_ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_SWAPPING = frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The header of a picture, and its bytes.
+
+    `width` and `height` are pixels of the upright picture. `orientation` (1 to 8) is what the file's EXIF block says,
+    1 where it says nothing valid. `mode` is Pillow's word for the stored pixels ("RGB", "L", "P", "CMYK", "I;16", ...).
+    `frames` counts animation frames or pages (the extra pictures inside a camera's JPEG are not counted).
+    `data` is the whole file and `exif` its TIFF block (empty if none). `pending_orientation` is what decoding still
+    has to apply: 1 where the decoder turns the picture by itself (HEIC, TIFF). `fast` says that OpenCV gives the same
+    pixels as Pillow; `heavy` that a decoder needs memory for the whole picture even to decode it at a smaller scale.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    mode: str
+    frames: int
+    has_alpha: bool
+    data: bytes = field(repr=False)
+    exif: bytes = field(repr=False)
+    pending_orientation: int = field(repr=False)
+    fast: bool = field(repr=False)
+    heavy: bool = field(repr=False)
+
+
+def open_picture(data: bytes) -> Picture:
+    """Read the header of an image file; the format is decided by its content, the pixels are not decoded.
+
+    Raises:
+        ImageError: The bytes are no picture, or one that is empty, cut off, broken, unsupported, or larger than
+            `MAX_PIXELS` by its header. The message is a reason that a person understands.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    image_format = sniff(data[:64])
+    if image_format is None:
+        raise ImageError(f"this is {name_other(data[:64])}, not a picture")
+    picture = _open_jpeg(data) if image_format == "jpeg" else _open_other(data, image_format)
+    _check_size(picture.width, picture.height)
+    return picture
+
+
+def _check_size(width: int, height: int) -> None:
+    """Refuse pictures without pixels and those with too many.
+
+    Raises:
+        ImageError: In both cases.
+    """
+    if width <= 0 or height <= 0:
+        raise ImageError(f"the picture has no pixels: its size is {width} x {height}")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"the picture is too large: {width} x {height} is {width * height:,} pixels by its header, "
+            f"at most {MAX_PIXELS:,} are decoded"
+        )
+
+
+def _open_jpeg(data: bytes) -> Picture:
+    """Read a JPEG's header by walking its segments."""
+    header = read_jpeg_header(data)
+    mode = _JPEG_MODES.get(header.components)
+    if mode is None:
+        raise ImageError(f"the picture is not supported: a JPEG with {header.components} components; 1, 3 or 4 are")
+    orientation = read_orientation(header.exif) if header.exif else 1
+    swapped = orientation in _SWAPPING
+    return Picture(
+        format="jpeg",
+        width=header.height if swapped else header.width,
+        height=header.width if swapped else header.height,
+        orientation=orientation,
+        mode=mode,
+        frames=1,
+        has_alpha=False,
+        data=data,
+        exif=header.exif,
+        pending_orientation=orientation,
+        fast=header.precision == 8 and header.components != 4,
+        heavy=header.progressive,
+    )
+
+
+def _open_other(data: bytes, image_format: str) -> Picture:
+    """Read any other header with Pillow."""
+    with open_with_pillow(data, image_format) as image:
+        width, height = image.size
+        _check_size(width, height)  # before the frames are counted
+        if image_format == "tiff":
+            _refuse_raw(data)
+        mode = image.mode
+        fast = image_format == "webp" and mode == "RGB"
+        exif = _as_bytes(image.info.get("exif"))
+        if image_format == "png":
+            chunks = read_png_chunks(data)
+            exif = exif or chunks.exif
+            fast = chunks.plain and mode in {"RGB", "L"} and "transparency" not in image.info
+        elif image_format == "tiff":
+            exif = data
+        orientation = read_orientation(exif) if exif else 1
+        pending = orientation
+        if image_format == "heic":
+            orientation, pending = _valid_orientation(image.info.get("original_orientation")), 1
+        elif image_format == "tiff":
+            pending = 1
+        frames = _count_frames(image)
+        swapped = pending in _SWAPPING
+        return Picture(
+            format=image_format,
+            width=height if swapped else width,
+            height=width if swapped else height,
+            orientation=orientation,
+            mode=mode,
+            frames=frames,
+            has_alpha=mode in _ALPHA_MODES or "transparency" in image.info,
+            data=data,
+            exif=exif,
+            pending_orientation=pending,
+            fast=fast and frames == 1,
+            heavy=True,
+        )
+
+
+def _as_bytes(exif: object) -> bytes:
+    """Return the TIFF block of what Pillow keeps as EXIF, whose prefix differs between formats."""
+    if not isinstance(exif, bytes):
+        return b""
+    while exif.startswith(b"Exif\x00\x00"):
+        exif = exif[6:]
+    return exif
+
+
+def _valid_orientation(value: object) -> int:
+    """Return an orientation that makes sense, else 1."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _refuse_raw(data: bytes) -> None:
+    """Refuse camera raw files that look like TIFF: what they hold as a TIFF is a tiny preview.
+
+    Raises:
+        ImageError: It is one.
+    """
+    is_raw = data[8:10] == b"CR"
+    try:
+        block = TiffBlock(data)
+        is_raw = is_raw or DNG_VERSION in block.read_directory(block.first)[0]
+    except ValueError:
+        return
+    if is_raw:
+        raise ImageError("this is a camera raw file, not a picture: develop it to JPEG or TIFF first")
+
+
+def _count_frames(image: ImageFile.ImageFile) -> int:
+    """Count animation frames or pages; a chain of frames that breaks off counts as one picture."""
+    try:
+        return max(1, int(getattr(image, "n_frames", 1)))
+    except Exception:  # noqa: BLE001 - later frames are not decoded, so their faults do not matter
+        return 1

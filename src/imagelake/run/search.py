@@ -1,0 +1,159 @@
+"""A picture and the images of the lake that are nearest to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from imagelake.errors import ImageError, InputError
+from imagelake.lake.ids import IdSet
+from imagelake.lake.sql import matching_ids
+from imagelake.lake.table import Table
+from imagelake.lake.tables import Tables, uris_of
+from imagelake.models.embedder import Embedder, open_embedder
+from imagelake.models.manifest import Manifest, from_json
+from imagelake.run.extract import set_name
+from imagelake.search.exact import Block, nearest
+from imagelake.steps.embed import embed_pictures
+from imagelake.steps.identify import content_id
+
+_BLOCK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Match:
+    """One image of the lake and its distance from the query."""
+
+    id: str
+    uri: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How to search.
+
+    Attributes:
+        k: how many matches.
+        where: an SQL predicate over the images table; only images for which it holds are searched.
+        exclude_self: leave out the query itself where it is in the lake.
+        embedding_set: which vectors; by default those of the default model, or the only set.
+    """
+
+    k: int = 3
+    where: str | None = None
+    exclude_self: bool = False
+    embedding_set: str | None = None
+
+
+class Searcher:
+    """Searches one embedding set of a lake. Keeps the model once it was needed, so that many queries share it."""
+
+    def __init__(self, tables: Tables, options: SearchOptions, default: Manifest) -> None:
+        if options.k < 1:
+            raise InputError(f"k is {options.k}; it must be 1 or more.")
+        self._tables = tables
+        self._options = options
+        self.vectors = tables.embeddings(_choose_set(tables, options.embedding_set, default))
+        metadata = self.vectors.schema.metadata or {}
+        self.manifest = from_json(metadata[b"imagelake:manifest"].decode())
+        self._allowed = None if options.where is None else IdSet([matching_ids(tables, options.where)])
+        self._embedder: Embedder | None = None
+
+    def by_bytes(self, data: bytes) -> list[Match]:
+        """The nearest to a picture, ordered by (distance, id).
+
+        Raises:
+            ImageError: `data` is no picture.
+        """
+        name = content_id(data)
+        vector = self._stored(name)
+        return self._nearest(self._embed(data) if vector is None else vector, name)
+
+    def by_id(self, image_id: str) -> list[Match]:
+        """The nearest to an image of the lake, ordered by (distance, id)."""
+        vector = self._stored(image_id)
+        if vector is None:
+            raise InputError(f"The image {image_id} has no vector in this set. Run: imagelake extract")
+        return self._nearest(vector, image_id)
+
+    def _stored(self, image_id: str) -> npt.NDArray[np.float32] | None:
+        found = self.vectors.rows("id", [image_id], ["vector"])
+        if found.num_rows == 0:
+            return None
+        return np.asarray(found.column("vector")[0].values.to_numpy(zero_copy_only=False), np.float32)
+
+    def _embed(self, data: bytes) -> npt.NDArray[np.float32]:
+        if self._embedder is None:
+            self._embedder = open_embedder(self.manifest)
+        vector = embed_pictures(self._embedder, [data])[0]
+        if isinstance(vector, str):
+            raise ImageError(vector)
+        return vector
+
+    def _nearest(self, vector: npt.NDArray[np.float32], own_id: str) -> list[Match]:
+        k = self._options.k + (1 if self._options.exclude_self else 0)
+        found = nearest(vector, self._blocks(), k, self.manifest.metric)
+        pairs = [
+            (str(image_id), float(distance))
+            for image_id, distance in zip(found.ids, found.distances, strict=True)
+            if not (self._options.exclude_self and image_id == own_id)
+        ][: self._options.k]
+        uris = uris_of(self._tables.images, [image_id for image_id, _ in pairs])
+        return [Match(image_id, uris[image_id][0], distance) for image_id, distance in pairs]
+
+    def _blocks(self) -> Iterator[Block]:
+        for batch in self.vectors.scan(["id", "vector"], batch_rows=_BLOCK_ROWS):
+            ids = np.asarray(batch.column("id").to_pylist(), dtype="U64")
+            column = batch.column("vector")
+            vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+            if self._allowed is not None:
+                inside = self._allowed.contains(batch.column("id"))
+                ids, vectors = ids[inside], vectors[inside]
+            if len(ids):
+                yield ids, vectors
+
+
+def _choose_set(tables: Tables, asked: str | None, default: Manifest) -> str:
+    sets = tables.embedding_sets()
+    if asked is not None:
+        return asked
+    if set_name(default) in sets:
+        return set_name(default)
+    if len(sets) == 1:
+        return sets[0]
+    if not sets:
+        raise InputError(f"No image of {tables.root} has a vector yet. Run: imagelake extract --lake {tables.root}")
+    raise InputError(f"This lake has several embedding sets; choose one with --set: {', '.join(sets)}.")
+
+
+def random_ids(tables: Tables, vectors: Table, count: int, seed: int | None) -> Sequence[str]:
+    """`count` different ids of images that have a vector; the same ones for the same `seed`.
+
+    Raises:
+        InputError: `count` is below 1, or there are no vectors.
+    """
+    if count < 1:
+        raise InputError(f"--random is {count}; it must be 1 or more.")
+    ids = sorted(vectors.read(["id"]).column("id").to_pylist())
+    if not ids:
+        raise InputError(f"No image of {tables.root} has a vector yet. Run: imagelake extract --lake {tables.root}")
+    chosen = np.random.default_rng(seed).permutation(len(ids))[:count]
+    return [ids[position] for position in chosen]
+
+
+def read_query(picture: str | os.PathLike[str]) -> bytes:
+    """The bytes of a query picture.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return Path(picture).read_bytes()
+    except OSError as error:
+        raise InputError(f"{os.fspath(picture)!r} cannot be read: {error.strerror}. Give a picture's path.") from error

@@ -1,0 +1,152 @@
+"""The Arrow schemas of all tables and of records on their way: the words of the lake, with their units.
+
+An id is the SHA-256 of the picture's bytes as 64 hexadecimal letters, what `sha256sum` prints.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FORMAT_VERSION = "1"
+ID_LETTERS = 64
+
+# The table format refuses to commit one key twice only where the key is declared so.
+_KEY = {"lance-schema:unenforced-primary-key": "true"}
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+def _key(name: str) -> pa.Field:
+    return pa.field(name, pa.string(), nullable=False, metadata=_KEY)
+
+
+SOURCE = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("bytes", pa.large_binary()),  # null where it could not be read; `error` says why
+        pa.field("error", pa.string()),
+    ]
+)
+"""What a source yields: one row per picture found."""
+
+DESCRIPTION = [
+    pa.field("format", pa.string()),  # jpeg, png, webp, gif, tiff, bmp, avif, heic
+    pa.field("width", pa.int32()),  # pixels of the upright image
+    pa.field("height", pa.int32()),
+    pa.field("byte_size", pa.int64()),
+    pa.field("mode", pa.string()),  # as stored: RGB, L, CMYK, P, I;16, ...
+    pa.field("frames", pa.int32()),
+    pa.field("has_alpha", pa.bool_()),
+    pa.field("orientation", pa.int8()),  # EXIF, 1 to 8, as stored; pixels here are upright
+    pa.field("taken_at", pa.timestamp("us")),  # the clock on the wall where it was taken
+    pa.field("utc_offset_minutes", pa.int16()),  # null: not known, then taken_at_utc is null too
+    pa.field("taken_at_utc", _TIME),
+    pa.field("taken_at_source", pa.string()),  # exif+offset, exif+gps, gps, exif (naive)
+    pa.field("camera_make", pa.string()),
+    pa.field("camera_model", pa.string()),
+    pa.field("lens", pa.string()),
+    pa.field("exposure_s", pa.float64()),
+    pa.field("f_number", pa.float32()),
+    pa.field("iso", pa.int32()),
+    pa.field("focal_length_mm", pa.float32()),
+    pa.field("latitude", pa.float64()),  # decimal degrees, WGS 84
+    pa.field("longitude", pa.float64()),
+    pa.field("altitude_m", pa.float32()),
+    pa.field("exif", pa.string()),  # every tag, as one JSON object
+    pa.field("mean_r", pa.float32()),  # 0 to 255
+    pa.field("mean_g", pa.float32()),
+    pa.field("mean_b", pa.float32()),
+    pa.field("std_r", pa.float32()),
+    pa.field("std_g", pa.float32()),
+    pa.field("std_b", pa.float32()),
+    pa.field("brightness", pa.float32()),  # mean luma, 0 to 255
+    pa.field("contrast", pa.float32()),  # standard deviation of luma
+    pa.field("sharpness", pa.float32()),  # variance of the Laplacian of luma
+    pa.field("entropy", pa.float32()),  # bits, 0 to 8
+    pa.field("perceptual_hash", pa.uint64()),
+    pa.field("thumbnail", pa.binary()),  # JPEG, longer side at most 256 pixels
+]
+"""What `steps.describe` finds out about a picture."""
+
+DESCRIBED = pa.schema(
+    [
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("bytes", pa.large_binary()),
+        pa.field("error", pa.string()),
+        pa.field("id", pa.string()),  # null where nothing could be read
+        pa.field("known", pa.bool_()),  # the lake had this content already: it was not decoded again
+        *DESCRIPTION,
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        _key("id"),
+        pa.field("uris", pa.list_(pa.string())),  # every URI that this content was seen under
+        *DESCRIPTION,
+        pa.field("added_at", _TIME),
+    ],
+    metadata={"imagelake:format": FORMAT_VERSION},
+)
+"""The images table, without the column `bytes`, which `lake` adds in the form of its table format."""
+
+REGIONS = pa.schema(
+    [
+        _key("id"),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("box_xyxy", pa.list_(pa.float32(), 4)),  # in [0, 1] of the upright image
+        pa.field("label", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("model", pa.string()),
+        pa.field("fingerprint", pa.string()),
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        _key("id"),
+        pa.field("image_id", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("model", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("predicted_at", _TIME),
+        pa.field("latitude", pa.float64()),
+        pa.field("longitude", pa.float64()),
+        pa.field("device", pa.string()),
+    ]
+)
+
+REJECTIONS = pa.schema(
+    [
+        _key("id"),  # hash of URI and content
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("content_id", pa.string()),  # null where nothing could be read
+        pa.field("stage", pa.string(), nullable=False),  # read, describe, embed
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("byte_size", pa.int64()),
+        pa.field("rejected_at", _TIME),
+    ]
+)
+
+RECEIPTS = pa.schema(
+    [
+        _key("id"),
+        pa.field("work", pa.string(), nullable=False),  # ingest, extract
+        pa.field("subject", pa.string()),  # the source, or the embedding set
+        pa.field("fingerprint", pa.string()),
+        pa.field("found", pa.int64()),
+        pa.field("added", pa.int64()),
+        pa.field("known", pa.int64()),
+        pa.field("rejected", pa.int64()),
+        pa.field("seconds", pa.float64()),
+        pa.field("finished_at", _TIME),
+    ]
+)
+
+
+def embeddings(dimensions: int, manifest_json: str, fingerprint: str) -> pa.Schema:
+    """One embedding set: vectors of `dimensions` float32, made by the model and preprocessing of the manifest."""
+    return pa.schema(
+        [_key("id"), pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False)],
+        metadata={"imagelake:manifest": manifest_json, "imagelake:fingerprint": fingerprint},
+    )

@@ -1,0 +1,82 @@
+"""Find out everything about a picture in one decoding: size, metadata, figures, hash, thumbnail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from imagelake import schema as schemas
+from imagelake.errors import ImageError
+from imagelake.pixels.describe import describe
+from imagelake.steps.step import Function
+
+FINGERPRINT = "describe-1"  # raised when the same bytes would be described otherwise
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Adds the columns of `schema.DESCRIPTION`. Rows that are known or have an error are passed on as they are."""
+
+    def output_schema(self, schema: pa.Schema) -> pa.Schema:
+        """The columns that come in, then the description."""
+        return pa.schema([*schema, *schemas.DESCRIPTION])
+
+    def open(self) -> Function:
+        """Nothing heavy to load but the decoders."""
+        return self._describe
+
+    def _describe(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        known = batch.column("known").to_pylist()
+        errors = batch.column("error").to_pylist()
+        rows: list[dict[str, object]] = []
+        for position, data in enumerate(batch.column("bytes")):
+            row: dict[str, object] = {}
+            if not known[position] and errors[position] is None:
+                try:
+                    row = _columns(data.as_py())
+                except ImageError as error:
+                    errors[position] = str(error)
+            rows.append(row)
+        described = [pa.array([row.get(field.name) for row in rows], field.type) for field in schemas.DESCRIPTION]
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | {"error": pa.array(errors, pa.string())}
+        return pa.record_batch([*columns.values(), *described], schema=self.output_schema(batch.schema))
+
+
+def _columns(data: bytes) -> dict[str, object]:
+    """The picture's values by column name."""
+    found = describe(data)
+    exif, figures = found.exif, found.figures
+    return {
+        "format": found.format,
+        "width": found.width,
+        "height": found.height,
+        "byte_size": len(data),
+        "mode": found.mode,
+        "frames": found.frames,
+        "has_alpha": found.has_alpha,
+        "orientation": found.orientation,
+        "taken_at": exif.taken_at,
+        "utc_offset_minutes": exif.utc_offset_minutes,
+        "taken_at_utc": exif.taken_at_utc,
+        "taken_at_source": exif.taken_at_source,
+        "camera_make": exif.camera_make,
+        "camera_model": exif.camera_model,
+        "lens": exif.lens,
+        "exposure_s": exif.exposure_s,
+        "f_number": exif.f_number,
+        "iso": exif.iso,
+        "focal_length_mm": exif.focal_length_mm,
+        "latitude": exif.latitude,
+        "longitude": exif.longitude,
+        "altitude_m": exif.altitude_m,
+        "exif": exif.tags_json,
+        **dict(zip(("mean_r", "mean_g", "mean_b"), figures.mean_rgb, strict=True)),
+        **dict(zip(("std_r", "std_g", "std_b"), figures.std_rgb, strict=True)),
+        "brightness": figures.brightness,
+        "contrast": figures.contrast,
+        "sharpness": figures.sharpness,
+        "entropy": figures.entropy,
+        "perceptual_hash": found.perceptual_hash,
+        "thumbnail": found.thumbnail_jpeg,
+    }
