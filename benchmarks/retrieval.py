@@ -131,7 +131,7 @@ def main() -> None:
     sizes = (128, 160) if arguments.small else SIZES
     rows = [r for resize in RESIZES for size in sizes for r in measure(pictures, labels, size, resize, "fp32")]
     for size in sizes if arguments.small else (192, 224, 256):
-        rows += measure(pictures, labels, size, "squash", "int8")
+        rows += measure(pictures, labels, size, "crop", "int8")
     print(f"{len(pictures)} photos, {labels.max() + 1} classes, precision@{NEIGHBORS} in percent")
     print_table(rows)
     if arguments.json is not None:

@@ -20,7 +20,7 @@ from imagelake.errors import ImagelakeError
 
 if TYPE_CHECKING:
     from imagelake.api import Lake
-    from imagelake.api import open_lake as open
+    from imagelake.api import open_lake as open  # noqa: A004  (imagelake.open reads well, and nobody imports it bare)
     from imagelake.lake.info import LakeInfo
     from imagelake.models.manifest import Manifest
     from imagelake.models.zoo import manifest as model

@@ -12,7 +12,7 @@ from imagelake.lake import info, sql
 from imagelake.lake.tables import Tables, open_tables
 from imagelake.models.embedder import settle_default
 from imagelake.models.manifest import Manifest
-from imagelake.run import extract, grid, ingest, search
+from imagelake.run import extract, grid, ingest
 from imagelake.run.extract import ExtractReport
 from imagelake.run.ingest import IngestReport
 from imagelake.run.progress import Progress

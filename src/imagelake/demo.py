@@ -1,4 +1,4 @@
-"""The main job on real photos, from nothing: a small lake of photos and altered copies, and how well copies are found."""
+"""The main job on real photos, from nothing: a lake of photos and altered copies, and how well copies are found."""
 
 from __future__ import annotations
 

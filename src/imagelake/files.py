@@ -7,28 +7,26 @@ A local file is `file:///absolute/path`, readable: letters of any script stay as
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from pyarrow import fs
 
 from imagelake.errors import InputError
 
-_KEEP = "/:!$&'()*+,;=@~[]{}^|`-._\\"
+# What is percent-encoded: control characters, space, signs that end or mean something in a URI, and the stand-ins
+# with which Python hands over bytes that are not UTF-8.
+_ENCODED = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\"%#<>?\ud800-\udfff]")
 
 
 def path_to_uri(path: str | os.PathLike[str]) -> str:
     """The `file://` URI of a path. A name that is not UTF-8 survives: `uri_to_path` gives it back byte for byte."""
-    text = os.path.abspath(path)  # noqa: PTH100  (Path.absolute() keeps "..")
-    return "file://" + "".join(_encode(character) for character in text)
+    return "file://" + _ENCODED.sub(_encode, os.path.abspath(path))  # noqa: PTH100  (Path.absolute() keeps "..")
 
 
-def _encode(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode hands it over
-        return f"%{ord(character) - 0xDC00:02X}"
-    if ord(character) < 0x80:
-        return quote(character, safe=_KEEP)
-    return character if character.isprintable() else quote(character)
+def _encode(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in os.fsencode(found[0]))
 
 
 def uri_to_path(uri: str) -> Path:

@@ -18,7 +18,7 @@ SIZE = 96
 
 
 def model(**changes):
-    return zoo.manifest("efficientnet-lite0", **({"precision": "fp32", "input_size": SIZE} | changes))
+    return zoo.manifest("efficientnet-lite0", **({"precision": "fp32", "input_size": SIZE, "pooling": "avg"} | changes))
 
 
 @pytest.fixture(scope="module", params=["fp32", "int8"])

@@ -9,7 +9,7 @@ from imagelake.errors import ModelError
 from imagelake.models import zoo
 from imagelake.models.manifest import fingerprint, from_json, to_json
 
-MODEL = zoo.manifest("efficientnet-lite0", precision="fp32")
+MODEL = zoo.manifest("efficientnet-lite0", precision="fp32", pooling="avg")
 
 SHAPES_RESULT = {
     "weights_sha256": "0" * 64,

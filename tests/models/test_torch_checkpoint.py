@@ -149,16 +149,30 @@ def test_a_pickle_that_calls_anything_is_refused_unexecuted(tmp_path, monkeypatc
     assert not (tmp_path / "executed").exists()
 
 
-def test_stand_ins_cannot_be_altered(tmp_path, torch_names):
-    """A BUILD instruction on an allowed name changes nothing that outlives the file."""
-    for name in (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n"):
-        body = b"\x80\x02" + name + b"}X\x05\x00\x00\x00dtypeX\x03\x00\x00\x00<u1sb."
-        empty = pickle.dumps(OrderedDict(), protocol=2)
-        with pytest.raises(ModelError):
-            read(tmp_path, checkpoint(OrderedDict()).replace(empty, body))
-    storage = FakeStorage("1", torch_names.FloatStorage, 1)
-    state = OrderedDict(a=Tensor(storage, 0, (1,), (1,)))
-    assert read(tmp_path, checkpoint(state, [("1", np.ones(1, "<f4"))]))["a"].dtype == np.float32
+STATES = {
+    "dict": b"}X\x09\x00\x00\x00type_codeX\x03\x00\x00\x00<u1sb.",
+    "list": b"]X\x03\x00\x00\x00<u1ab.",
+    "slots": b"N}X\x09\x00\x00\x00type_codeX\x03\x00\x00\x00<u1s\x86b.",
+    "defaults": b"N}X\x0c\x00\x00\x00__defaults__)s\x86b.",
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_pickle_can_alter_what_it_reaches(tmp_path, torch_names, state):
+    """A BUILD instruction on a type, a function, a storage or a tensor is refused and outlives no file."""
+    storage = b"X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x001X\x03\x00\x00\x00cpuK\x01"
+    storage = b"(" + storage + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00K\x01\x85K\x01\x85\x89NtR"
+    names = (b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nFloatStorage\n", b"ccollections\nOrderedDict\n")
+    empty = pickle.dumps(OrderedDict(), protocol=2)
+    head = checkpoint(OrderedDict()).split(empty)[0]
+    tail = pickle.dumps(["1"]) + (1).to_bytes(8, "little") + np.ones(1, "<f4").tobytes()
+    whole = b"\x80\x02}X\x01\x00\x00\x00a" + tensor + b"s."
+    assert list(read(tmp_path, head + whole + tail)) == ["a"]
+    for reached in (*names, storage, tensor):
+        with pytest.raises(ModelError, match="not a whole"):
+            read(tmp_path, head + b"\x80\x02" + reached + STATES[state] + tail)
+    assert read(tmp_path, head + whole + tail)["a"].dtype == np.float32
 
 
 @pytest.mark.parametrize(

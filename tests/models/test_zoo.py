@@ -24,7 +24,7 @@ def test_every_model_is_found_by_its_name():
 
 def test_an_unknown_name_lists_the_known_ones():
     """The message says what was given and what is allowed."""
-    with pytest.raises(ModelError, match="'resnet'.*efficientnet-lite0"):
+    with pytest.raises(ModelError, match=r"'resnet'.*efficientnet-lite0"):
         zoo.manifest("resnet")
 
 

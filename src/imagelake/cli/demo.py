@@ -49,6 +49,6 @@ def demo(
         "Next:\n"
         f"  imagelake info --lake {report.lake}\n"
         f"  imagelake search YOUR_PICTURE.jpg --lake {report.lake} --grid found.png\n"
-        f'  imagelake sql "select format, count(*) as n, avg(sharpness) from images group by 1" --lake {report.lake}\n'
+        f'  imagelake sql "from images" --lake {report.lake}\n'
         "  imagelake ingest ~/Pictures --lake photos.lake && imagelake extract --lake photos.lake"
     )

@@ -56,7 +56,7 @@ def sql(
 ) -> None:
     """Ask the tables in SQL (DuckDB's). Reads only, and sees nothing but the lake.
 
-    Example: `imagelake sql "select camera_model, count(*) as n from images group by 1 order by n desc" --lake photos.lake`
+    Example: `imagelake sql "select camera_model, count(*) from images group by 1" --lake photos.lake`
     """
     answer = imagelake.open(lake).sql(query)
     if json:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from imagelake import __version__
-from imagelake.cli import demo, ingest, extract, inspect, search
+from imagelake.cli import demo, extract, ingest, inspect, search
 from imagelake.cli.output import write_line, write_note
 from imagelake.errors import ImagelakeError
 
@@ -22,7 +22,7 @@ for _module in (demo, ingest, extract, search, inspect):
     _module.register(app)
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001  (typer calls it so)
+def _version(asked: bool) -> None:
     if asked:
         write_line(__version__)
         raise typer.Exit
@@ -30,7 +30,7 @@ def _version(asked: bool) -> None:  # noqa: FBT001  (typer calls it so)
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),  # noqa: FBT001, FBT003
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Turn any pile of pictures into a lake that can be searched, queried, learned from and served."""
 

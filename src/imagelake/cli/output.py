@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
-    if isinstance(value, float) and not (value - value == 0):  # NaN or infinite: JSON has no word for it
+    if isinstance(value, float) and not math.isfinite(value):  # NaN or infinite: JSON has no word for it
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 

@@ -26,7 +26,7 @@ from imagelake.lake.failures import is_conflict, our_errors, patiently
 
 BLOB = "bytes"
 STORAGE_VERSION = "2.2"
-_FRAGMENT_BYTES = 256 << 20
+_FRAGMENT_BYTES = 64 << 20
 _SMALL_FRAGMENTS = 16  # that many make it worth folding them
 _KEEP_VERSIONS = timedelta(days=7)
 _CACHE_BYTES = 64 << 20
@@ -193,7 +193,7 @@ class Table:
 
         def insert() -> int:
             dataset = self._newest()
-            merge = dataset.merge_insert(self._key(dataset)).when_not_matched_insert_all().use_index(False)
+            merge = dataset.merge_insert(self._key(dataset)).when_not_matched_insert_all().use_index(False)  # noqa: FBT003
             return int(merge.execute(_with_blob_type(rows, dataset.schema))["num_inserted_rows"])
 
         with our_errors(self.uri):
@@ -257,7 +257,7 @@ class Table:
             total = dataset.sql("select sum(byte_size) as total from dataset").build().to_batch_records()
             return int(total[0].column(0)[0].as_py() or 0)
         widths = (f.type.list_size * 4 for f in dataset.schema if pa.types.is_fixed_size_list(f.type))
-        return dataset.count_rows() * (256 + sum(widths))
+        return int(dataset.count_rows()) * (256 + sum(widths))
 
     def _key(self, dataset: Any) -> str:
         for field in dataset.schema:

@@ -136,7 +136,7 @@ def _check_format(tables: Tables) -> None:
     found = (tables.images.schema.metadata or {}).get(b"imagelake:format", b"?").decode()
     if found != schema.FORMAT_VERSION:
         raise LakeError(
-            f"{tables.root} is a lake of format {found}; this imagelake reads {schema.FORMAT_VERSION}. Update imagelake."
+            f"{tables.root} is a lake of format {found}; this imagelake reads {schema.FORMAT_VERSION}. Update it."
         )
 
 

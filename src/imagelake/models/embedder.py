@@ -16,7 +16,7 @@ from imagelake.models.runtime import Runtime
 from imagelake.pixels.fit import fit
 
 # The pictures of one call of the runtime: more are no faster and hold more memory (benchmarks/session_settings.py).
-BATCH = 16
+BATCH = 4
 
 _OUTPUT_OF_POOLING = {"avg": "features_avg", "max": "features_max", "none": "feature_map"}
 

@@ -148,13 +148,16 @@ def from_json(text: str) -> Manifest:
             f"this manifest has unknown keys {unknown} and lacks {missing}; allowed are {sorted(known)}: "
             "use the version of imagelake that wrote it, or mend the keys"
         )
+    typed: dict[str, Any] = {}
     try:
-        return Manifest(**{name: _typed(name, value) for name, value in given.items()})
+        for name, value in given.items():
+            typed[name] = _typed(name, value)
+        return Manifest(**typed)
     except (TypeError, ValueError) as error:
         raise ModelError(f"this manifest holds a value of the wrong type ({error}); see `Manifest`") from error
 
 
-def _typed(name: str, value: object) -> Any:
+def _typed(name: str, value: object) -> object:
     """Give a value of JSON the type of its field."""
     if name in {"input_size_wh", "mean_rgb", "std_rgb", "labels"}:
         if value is None and name == "labels":

@@ -13,9 +13,8 @@ import io
 import math
 import pickle
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,24 +70,23 @@ def read_checkpoint(path: Path, sha256: str) -> dict[str, NDArray[np.generic]]:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _StorageType:
-    """Stands in for `torch.FloatStorage` and its like; nobody can call it or set its attributes."""
+# A pickle may set the state of any object that it can reach (the instruction BUILD). Named tuples have no state that
+# could be set; a frozen dataclass has, through the `__setstate__` that Python adds to it.
+class _StorageType(NamedTuple):
+    """Stands in for `torch.FloatStorage` and its like; nobody can call it."""
 
-    dtype: str
+    type_code: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """A promise of `count` elements, kept when the raw data at the end of the file are read."""
+class _Storage(NamedTuple):
+    """A promise of `length` elements, kept when the raw data at the end of the file are read."""
 
-    type: _StorageType
+    kind: _StorageType
     key: str
-    count: int
+    length: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
+class _Tensor(NamedTuple):
     """A view of a storage; offset and strides count elements."""
 
     storage: _Storage
@@ -125,7 +123,7 @@ _ALLOWED: dict[tuple[str, str], object] = {
 class _PlainUnpickler(pickle.Unpickler):
     """Numbers, strings, lists, tuples and dicts; no names at all."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         raise ModelError(f"the file asks for {module}.{name} where only plain values belong; it is refused")
 
 
@@ -136,14 +134,14 @@ class _StateUnpickler(pickle.Unpickler):
         super().__init__(file)
         self.storages: dict[str, _Storage] = {}
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         allowed = _ALLOWED.get((module, name))
         if allowed is None:
             names = ", ".join(f"{m}.{n}" for m, n in _ALLOWED)
             raise ModelError(f"the file asks for {module}.{name}; allowed are {names}: it is refused, do not trust it")
         return allowed
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: object) -> _Storage:
         if not (isinstance(pid, tuple) and len(pid) in {5, 6} and pid[0] == "storage"):
             raise ModelError(f"the file refers to {pid!r}, which is not a storage; it is refused")
         kind, key, count = pid[1], pid[2], pid[4]
@@ -188,10 +186,10 @@ def _read_storages(file: io.BytesIO, keys: object, promised: dict[str, _Storage]
     storages: dict[str, NDArray[np.generic]] = {}
     for key in keys:
         storage = promised[key]
-        dtype = np.dtype(storage.type.dtype)
+        dtype = np.dtype(storage.kind.type_code)
         count = int.from_bytes(file.read(8), "little", signed=True)
-        if count != storage.count:
-            raise ModelError(f"storage {key!r} holds {count} elements, promised were {storage.count}; it is refused")
+        if count != storage.length:
+            raise ModelError(f"storage {key!r} holds {count} elements, promised were {storage.length}; it is refused")
         raw = file.read(count * dtype.itemsize)
         if len(raw) != count * dtype.itemsize:
             raise ModelError(f"the file ends inside storage {key!r}; fetch it again")

@@ -18,7 +18,7 @@ class Description:
     """What `describe` finds.
 
     `format` to `has_alpha` are those of `Picture`; `width` and `height` are pixels of the upright picture.
-    `perceptual_hash` is 64 bits, `thumbnail_jpeg` an upright JPEG with a longer side of at most 256 pixels.
+    `perceptual_hash` is 64 bits, `thumbnail_jpeg` an upright JPEG whose longer side is at most `THUMBNAIL_SIDE`.
     """
 
     format: str
@@ -49,7 +49,7 @@ def describe(data: bytes) -> Description:
     image_rgb = decode(picture, min_side=-(-shorter * needed // longer))
     working = reduce_to(image_rgb, WORKING_SIDE)
     luma = to_luma(working)
-    small = working if THUMBNAIL_SIDE == WORKING_SIDE else thumbnail(image_rgb)
+    small = working if THUMBNAIL_SIDE == WORKING_SIDE else thumbnail(image_rgb, THUMBNAIL_SIDE)
     return Description(
         format=picture.format,
         width=picture.width,

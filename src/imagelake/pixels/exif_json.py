@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 
 from PIL.ExifTags import GPSTAGS, TAGS
@@ -13,6 +12,8 @@ from imagelake.pixels.tiff_directory import EXIF_POINTER, GPS_POINTER, INTEROP_P
 MAX_HEX_BYTES = 256
 """Binary values longer than this (maker notes, thumbnails) are left out."""
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_INTEROP_NAMES = {1: "InteropIndex", 2: "InteropVersion", **TAGS}
 _POINTERS = frozenset({EXIF_POINTER, GPS_POINTER, INTEROP_POINTER})
 _TEXT_TAGS = frozenset({0x9000, 0xA000, 0x0002})  # ExifVersion, FlashpixVersion, InteroperabilityVersion
 _WINDOWS_TEXT_TAGS = frozenset(range(0x9C9B, 0x9CA0))  # XPTitle and its kin: UTF-16
@@ -33,8 +34,8 @@ def write_tags(
     if gps:
         named["GPSInfo"] = _name_all(gps, GPSTAGS, byte_order, _GPS_TEXTS, frozenset())
     if interop:
-        named["Interoperability"] = _name_all(interop, {1: "InteropIndex", 2: "InteropVersion", **TAGS}, byte_order)
-    return json.dumps(named, ensure_ascii=False, separators=(",", ":"), allow_nan=False) if named else None
+        named["Interoperability"] = _name_all(interop, _INTEROP_NAMES, byte_order)
+    return _ENCODER.encode(named) if named else None
 
 
 def _name_all(
@@ -51,7 +52,7 @@ def _name_all(
             continue
         name = names.get(tag) or f"0x{tag:04x}"
         if not isinstance(value, bytes):
-            named[name] = value if isinstance(value, str) else _make_finite(value)
+            named[name] = value
         elif tag in _WINDOWS_TEXT_TAGS:
             named[name] = value.decode("utf-16-le", errors="replace").split("\x00", 1)[0]
         elif tag in charset_tags:
@@ -63,13 +64,6 @@ def _name_all(
         else:
             named[name] = value.hex()
     return named
-
-
-def _make_finite(value: float | tuple[float | None, ...] | None) -> object:
-    """Replace what JSON has no word for by None."""
-    if isinstance(value, tuple):
-        return [_make_finite(item) for item in value]
-    return value if value is None or math.isfinite(value) else None
 
 
 def _decode_by_charset(value: bytes, byte_order: str) -> str:

@@ -50,6 +50,7 @@ def _read_angle(value: Value, reference: Value, letters: str, limit: int) -> flo
         angle += part / unit
     if angle > limit:
         return None
+    angle = round(angle, 9)  # a tenth of a millimeter; hides the rounding of the sum
     return -angle if letter in "SW" and angle else angle
 
 

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from imagelake.pixels.reduction import reduce_to
 
-WORKING_SIDE = 256
+WORKING_SIDE = 192
 """Figures are measured on the picture reduced so that its longer side has at most this many pixels.
 
-So the figures of a picture and of its larger copy are comparable, and a JPEG need not be decoded at full scale.
+So the figures of a picture and of its larger copy are comparable, and most JPEGs need only be decoded at half scale or
+less. At 256, describing photos of 400 x 533 took 1.8 times as long as decoding them, at 192 it is 1.5 times.
 """
 
 _LEVELS = np.arange(256, dtype=np.float64)

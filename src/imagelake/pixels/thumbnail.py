@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from imagelake.errors import InputError
 from imagelake.pixels.reduction import reduce_to
 
-THUMBNAIL_SIDE = 256
+THUMBNAIL_SIDE = 192
+"""The side of the thumbnails that `describe` makes."""
 
 
-def thumbnail(image_rgb: NDArray[np.uint8], side: int = THUMBNAIL_SIDE) -> NDArray[np.uint8]:
+def thumbnail(image_rgb: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:
     """Return the picture [h, w, 3], uint8, RGB with its longer side at most `side` pixels.
 
     It is never enlarged and keeps its aspect; a side that would vanish keeps one pixel. A picture that is already small

@@ -11,7 +11,7 @@ import struct
 from typing import TypeAlias
 
 Value: TypeAlias = "int | float | str | bytes | tuple[int | float | None, ...] | None"
-"""A tag's value. A rational is a float, None where its denominator is zero. Bytes stay bytes."""
+"""A tag's value. A rational is a float, None where its denominator is zero; floats are finite or None."""
 
 MAX_TAGS = 1024
 MAX_VALUES = 256
@@ -24,7 +24,8 @@ INTEROP_POINTER = 0xA005
 DNG_VERSION = 0xC612
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_CODES = {3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
+_BYTE_KINDS = frozenset({1, 2, 6, 7})
+_CODES = {3: "H", 4: "I", 5: "I", 6: "b", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
 
 
 class TiffBlock:
@@ -61,26 +62,35 @@ class TiffBlock:
         held = min(count, (len(data) - offset - 2) // 12, MAX_TAGS)
         tags: dict[int, Value] = {}
         broken = count - held
-        entry = struct.Struct(self.byte_order + "HHI")
-        for position in range(offset + 2, offset + 2 + 12 * held, 12):
-            tag, kind, length = entry.unpack_from(data, position)
+        entries = data[offset + 2 : offset + 2 + 12 * held]
+        position = offset - 2  # where the value of an entry lies if it fits into four bytes
+        for tag, kind, length, start in struct.iter_unpack(self.byte_order + "HHII", entries):
+            position += 12
             size = _SIZES.get(kind, 0) * length
-            if kind not in _SIZES:
-                broken += 1
-            elif length == 0 or size > MAX_BYTES or (length > MAX_VALUES and kind not in {1, 2, 6, 7}):
+            if size == 0:
+                broken += kind not in _SIZES
+            elif size > MAX_BYTES or (length > MAX_VALUES and kind not in _BYTE_KINDS):
                 continue
+            elif size <= 4:
+                tags.setdefault(tag, self._read_value(kind, length, position))
+            elif start + size <= len(data):
+                tags.setdefault(tag, self._read_value(kind, length, start))
             else:
-                start = position + 8 if size <= 4 else struct.unpack_from(self.byte_order + "I", data, position + 8)[0]
-                if start + size > len(data):
-                    broken += 1
-                else:
-                    tags.setdefault(tag, self._read_value(kind, length, start))
+                broken += 1
         return tags, broken
 
     def read_orientation(self) -> int:
         """Return the orientation tag of the first directory, 1 to 8, and 1 where there is none or it makes no sense."""
-        value = self.read_directory(self.first)[0].get(ORIENTATION)
-        return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        data, order, offset = self._data, self.byte_order, self.first
+        if not 0 < offset <= len(data) - 2:
+            return 1
+        held = min(struct.unpack_from(order + "H", data, offset)[0], (len(data) - offset - 2) // 12, MAX_TAGS)
+        for position in range(offset + 2, offset + 2 + 12 * held, 12):
+            tag, kind, length = struct.unpack_from(order + "HHI", data, position)
+            if tag == ORIENTATION:
+                value = self._read_value(kind, 1, position + 8) if kind in {3, 4} and length == 1 else 1
+                return value if isinstance(value, int) and 1 <= value <= 8 else 1
+        return 1
 
     def _read_value(self, kind: int, length: int, start: int) -> Value:
         """Read one value that is known to lie inside the data."""
@@ -91,7 +101,9 @@ class TiffBlock:
             return data[start] if kind == 1 and length == 1 else data[start : start + length]
         values: tuple[int | float | None, ...]
         if kind in {5, 10}:
-            flat = struct.unpack_from(f"{order}{2 * length}{'I' if kind == 5 else 'i'}", data, start)
+            flat = struct.unpack_from(f"{order}{2 * length}{_CODES[kind]}", data, start)
+            if length == 1:
+                return flat[0] / flat[1] if flat[1] else None
             values = tuple(a / b if b else None for a, b in zip(flat[::2], flat[1::2], strict=True))
         else:
             values = struct.unpack_from(f"{order}{length}{_CODES[kind]}", data, start)

@@ -14,7 +14,7 @@ from imagelake.lake.ids import IdSet
 from imagelake.lake.table import Table
 from imagelake.lake.tables import Tables, id_set, uris_of
 from imagelake.models.manifest import Manifest, fingerprint, to_json
-from imagelake.run.commits import gather
+from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent
 from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
@@ -22,6 +22,7 @@ from imagelake.steps.embed import BATCH_ROWS, Embed
 from imagelake.steps.step import Batches
 
 _BATCH_BYTES = 16 << 20
+_COMMIT = CommitSize()
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def set_name(manifest: Manifest) -> str:
     return f"{manifest.name}-{fingerprint(manifest)[:12]}"
 
 
-def extract(tables: Tables, manifest: Manifest, progress: Progress | None = None) -> ExtractReport:
+def extract(
+    tables: Tables, manifest: Manifest, progress: Progress | None = None, commit: CommitSize = _COMMIT
+) -> ExtractReport:
     """Embed every image that has no vector of this manifest's fingerprint, and commit as it goes."""
     progress = progress or Silent()
     began = time.monotonic()
@@ -59,7 +62,7 @@ def extract(tables: Tables, manifest: Manifest, progress: Progress | None = None
         progress.start("extract", images - len(done))
         step = Embed(manifest, on_progress=progress.say)
         embedded = run_local(_pending(tables.images, done), [step], workers=worker_count())
-        for piece in gather(_counted(embedded, progress)):
+        for piece in gather(_counted(embedded, progress), commit):
             since = time.monotonic()
             counts = _commit(tables, vectors, piece)
             write_receipt(tables, "extract", set_name(manifest), mark, counts, time.monotonic() - since)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from imagelake import schema
 from imagelake.lake.table import one_of
 from imagelake.lake.tables import Tables, id_set, uris_of
-from imagelake.run.commits import gather
+from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent
 from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
@@ -23,6 +24,7 @@ from imagelake.steps.identify import Identify
 from imagelake.steps.step import Batches
 
 _LOOKUP_ROWS = 1024
+_COMMIT = CommitSize()
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class IngestReport:
     images_per_s: float
 
 
-def ingest(tables: Tables, source: Source, progress: Progress | None = None) -> IngestReport:
+def ingest(
+    tables: Tables, source: Source, progress: Progress | None = None, commit: CommitSize = _COMMIT
+) -> IngestReport:
     """Bring the pictures of `source` into the lake: one row per distinct content, with every URI it was seen under.
 
     Each commit is whole: after a kill, the next run finds what is there and goes on.
@@ -48,7 +52,8 @@ def ingest(tables: Tables, source: Source, progress: Progress | None = None) -> 
     progress.start("ingest", source.estimate())
     steps = (Identify(id_set(tables.images)), Describe())
     total = Counts()
-    for piece in gather(_counted(run_local(source.batches(), steps, workers=worker_count()), progress)):
+    described = run_local(source.batches(), steps, workers=worker_count())
+    for piece in gather(_counted(described, progress), commit):
         since = time.monotonic()
         counts = _commit(tables, piece)
         write_receipt(tables, "ingest", source.name, FINGERPRINT, counts, time.monotonic() - since)
@@ -139,7 +144,7 @@ def _add_uris(tables: Tables, uris: dict[str, list[str]]) -> None:
     """Make sure that each image lists these URIs, whoever inserted it."""
     for part in _parts(list(uris)):
         if _with_missing(uris_of(tables.images, part), uris):
-            tables.images.patch(lambda part=part: _uri_rows(_with_missing(uris_of(tables.images, part), uris)))
+            tables.images.patch(functools.partial(_uri_rows, tables, part, uris))
 
 
 def _with_missing(stored: dict[str, list[str]], seen: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -148,10 +153,11 @@ def _with_missing(stored: dict[str, list[str]], seen: dict[str, list[str]]) -> d
     return {name: whole for name, whole in complete.items() if len(whole) > len(stored[name])}
 
 
-def _uri_rows(uris: dict[str, list[str]]) -> pa.Table:
-    return pa.table(
-        {"id": pa.array(list(uris), pa.string()), "uris": pa.array(list(uris.values()), pa.list_(pa.string()))}
-    )
+def _uri_rows(tables: Tables, ids: list[str], seen: dict[str, list[str]]) -> pa.Table:
+    """What to patch: the images that lack a URI, as the table is now."""
+    complete = _with_missing(uris_of(tables.images, ids), seen)
+    lists = pa.array(list(complete.values()), pa.list_(pa.string()))
+    return pa.table({"id": pa.array(list(complete), pa.string()), "uris": lists})
 
 
 def _forget_rejections(tables: Tables, uris: list[str]) -> None:

@@ -1,8 +1,8 @@
 """The layers of EfficientNet-Lite0 as a list, from which both graphs are built.
 
-Source: M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019, table 1,
-and the Lite variant in tensorflow/tpu, models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6 everywhere,
-a stem of 32 and a head of 1,280 channels that are never scaled.
+Source: M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019,
+table 1, and the Lite variant in tensorflow/tpu, models/official/efficientnet/lite: no squeeze-and-excitation, ReLU6
+everywhere, a stem of 32 and a head of 1,280 channels that are never scaled.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def finish(parts: GraphParts, size_wh: tuple[int, int], outputs: Sequence[str]) 
     if unknown or not outputs:
         raise ModelError(f"outputs {unknown or outputs!r} are not in the graph; use some of {', '.join(OUTPUTS)}")
     width, height = size_wh
-    map_shape = ["batch", FEATURE_CHANNELS, -(-height // FEATURE_STRIDE), -(-width // FEATURE_STRIDE)]
+    map_shape: list[str | int] = ["batch", FEATURE_CHANNELS, -(-height // FEATURE_STRIDE), -(-width // FEATURE_STRIDE)]
     shapes: dict[str, list[str | int]] = {
         "logits": ["batch", CLASSES],
         "features_avg": ["batch", FEATURE_CHANNELS],

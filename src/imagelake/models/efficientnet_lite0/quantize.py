@@ -85,7 +85,7 @@ def build_int8(
     parts = GraphParts()
     parts.node("Transpose", [INPUT], "pixels", perm=[0, 3, 1, 2])
     source = _declare(parts, "pixels", 1.0 / std_rgb[0], int(mean_rgb[0]))
-    sums = {}
+    sums: dict[str, Quantized] = {}
     width, height = size_wh
     for layer in layers():
         attributes, (width, height) = convolution_attributes(layer, (width, height))

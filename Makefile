@@ -1,0 +1,47 @@
+# Everything runs in .venv, which `make` sets up by itself. Python 3.11 to 3.13 is all that must be there.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+  $$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PHOTOS ?=
+
+.PHONY: demo test check bench docs format clean
+
+demo: $(VENV)/demo
+	$(BIN)/imagelake demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/run_all.py
+
+docs: $(VENV)/dev
+	$(BIN)/mkdocs build --strict
+
+format: $(VENV)/dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) demo site .mypy_cache .pytest_cache .ruff_cache
+
+# What the demo needs is less than what the tests need, so a new user waits less.
+$(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
+	@touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/demo
+
+$(VENV)/python:
+	@test -n "$(PYTHON)" || { echo "imagelake needs Python 3.11, 3.12 or 3.13; install one or say: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,49 @@
+"""SQL reads every table of a lake, and nothing else."""
+
+import pytest
+
+from imagelake.errors import InputError
+from imagelake.lake.sql import matching_ids, query
+
+
+def test_every_table_can_be_asked(lake, photos):
+    """Empty or not, joined or not; the column `bytes` stays out."""
+    for name in lake.tables.all():
+        assert query(lake.tables, f'select count(*) as n from "{name}"').to_pylist() == [{"n": 0}]
+    lake.ingest(photos)
+    rows = query(lake.tables, "select format, count(*) as n from images group by 1 order by 2 desc, 1").to_pylist()
+    assert rows == [{"format": "jpeg", "n": 10}, {"format": "png", "n": 1}, {"format": "webp", "n": 1}]
+    assert "bytes" not in query(lake.tables, "select * from images").column_names
+    assert query(lake.tables, "select sum(added)::int as n from receipts").to_pylist() == [{"n": 12}]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select * from read_text('/etc/hostname')",
+        "select * from '/etc/passwd'",
+        "copy images to '/tmp/out.csv'",
+        "create table t as select 1",
+        "select 1; select 2",
+        "install httpfs",
+        "set enable_external_access = true",
+        "attach '/tmp/x.db'",
+        "selekt 1",
+        "select nothing from images",
+        "",
+    ],
+)
+def test_more_than_a_query_is_refused(lake, statement):
+    """No files, no network, no change: a clear error."""
+    with pytest.raises(InputError):
+        query(lake.tables, statement)
+
+
+def test_a_predicate_chooses_images(lake, photos):
+    """The ids for which it holds; a wrong one says so."""
+    lake.ingest(photos)
+    assert len(matching_ids(lake.tables, "format = 'jpeg'")) == 10
+    assert len(matching_ids(lake.tables, "width > 10 or true -- all")) == 12
+    assert len(matching_ids(lake.tables, "false")) == 0
+    with pytest.raises(InputError, match="colour"):
+        matching_ids(lake.tables, "colour = 1")

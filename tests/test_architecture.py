@@ -1,0 +1,94 @@
+"""The rooms and who may import whom, as the table in docs/architecture.md draws it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "imagelake"
+
+# Low to high: a room imports only from rooms on a lower line; rooms on one line are strangers.
+LINES: list[set[str]] = [
+    {"errors"},
+    {"schema", "files", "_optional"},
+    {"pixels", "lake", "search"},
+    {"models"},
+    {"steps", "sources"},
+    {"run"},
+    {"api"},
+    {"__init__"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+]
+LINE_OF = {room: number for number, line in enumerate(LINES) for room in line}
+
+# A third-party library is imported in these places and nowhere else.
+HOMES: dict[str, set[str]] = {
+    "lance": {"lake/table.py"},
+    "duckdb": {"lake/sql.py"},
+    "cv2": {"pixels"},
+    "PIL": {"pixels"},
+    "pi_heif": {"pixels"},
+    "onnx": {"models"},
+    "onnxruntime": {"models/onnx_runtime.py"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "platformdirs": {"models"},
+}
+NO_ARROW = {"pixels", "models", "search", "cli", "api"}  # they speak NumPy or words; Arrow stops before them
+ARROW_AT_THE_EDGE = {"api"}  # `Lake.sql` hands a table to the user
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Every module that a file imports anywhere, with the line; relative imports are reported as '.'."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(("." if node.level else str(node.module), node.lineno))
+            if node.module == "imagelake":
+                found += [(f"imagelake.{alias.name}", node.lineno) for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    """A file imports its own room and lower lines only, and never relatively."""
+    own = room_of(path)
+    assert own in LINE_OF, f"{own} stands on no line; add it to LINES and to docs/architecture.md"
+    for module, line in imports(path):
+        assert module != ".", f"{path}:{line}: relative import"
+        if not module.startswith("imagelake."):
+            continue
+        room = module.split(".")[1]
+        if room == own or room not in LINE_OF:  # the same room, or a name of imagelake itself such as __version__
+            continue
+        assert LINE_OF[room] < LINE_OF[own], f"{path}:{line}: {own} may not import {room}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_libraries_stay_at_home(path: Path) -> None:
+    """Each third-party library is imported only in the room, or the file, that it belongs to."""
+    place = str(path.relative_to(PACKAGE))
+    for module, line in imports(path):
+        homes = HOMES.get(module.split(".")[0])
+        if homes is not None:
+            assert place in homes or room_of(path) in homes, f"{path}:{line}: {module} belongs to {sorted(homes)}"
+        if module.split(".")[0] == "pyarrow" and room_of(path) not in ARROW_AT_THE_EDGE:
+            assert room_of(path) not in NO_ARROW, f"{path}:{line}: Arrow stops before {room_of(path)}"
+
+
+def test_every_room_says_what_it_is() -> None:
+    """Each package begins with a docstring."""
+    for path in PACKAGE.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
