@@ -1,4 +1,4 @@
-"""Names of files as URIs that lose nothing, and the little that we ask of a file system.
+"""Names of files as URIs that lose nothing.
 
 A local file is `file:///absolute/path`, readable: letters of any script stay as they are; what would break a URI
 (`%`, `?`, `#`, space, control characters) and bytes that are not UTF-8 are percent-encoded (RFC 3986, RFC 8089).
@@ -11,13 +11,11 @@ import re
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from pyarrow import fs
-
 from imagelake.errors import InputError
 
 # What is percent-encoded: control characters, space, signs that end or mean something in a URI, and the stand-ins
 # with which Python hands over bytes that are not UTF-8.
-_ENCODED = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\"%#<>?\ud800-\udfff]")
+_ENCODED = re.compile('[\x00-\x20\x7f-\xa0\u2028\u2029"%#<>?\ud800-\udfff]')
 
 
 def path_to_uri(path: str | os.PathLike[str]) -> str:
@@ -49,10 +47,3 @@ def is_remote(address: str) -> bool:
     """Whether an address names a store (`s3://...`) and not a local path."""
     scheme = urlsplit(address).scheme
     return len(scheme) > 1 and scheme != "file"  # one letter is a Windows drive
-
-
-def child_names(folder: str) -> list[str]:
-    """The names inside a folder or bucket prefix, sorted; empty where there is none."""
-    store, path = fs.FileSystem.from_uri(folder if is_remote(folder) else os.path.abspath(folder))  # noqa: PTH100
-    found = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in found)

@@ -25,7 +25,7 @@ cp -r "$1/t.lake" "$4"
 
 
 def test_a_full_disk_is_a_clear_error_and_the_lake_is_whole(tmp_path):
-    """A real file system of 3 MB: one line, exit code 1; what was committed before can be read; with space it goes on."""
+    """A real file system of 3 MB: one line, exit code 1, a lake that can be read and, with space, goes on."""
     if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("no small file system can be mounted here (unshare -rm is not allowed)")
     photos = tmp_path / "photos"

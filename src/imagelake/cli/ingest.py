@@ -30,8 +30,11 @@ def ingest(
 
     Example: `imagelake ingest ~/Pictures --lake photos.lake`
     """
+    from imagelake.sources.folder import Folder  # late: it loads what --help does not need
+
+    pictures = Folder(folder)  # first, so that a wrong name leaves no empty lake behind
     with progress_bar() as bar:
-        report = imagelake.open(lake, create=True).ingest(folder, bar)
+        report = imagelake.open(lake, create=True).ingest(pictures, bar)
     if json:
         write_json(report)
     else:

@@ -257,7 +257,7 @@ class Table:
             total = dataset.sql("select sum(byte_size) as total from dataset").build().to_batch_records()
             return int(total[0].column(0)[0].as_py() or 0)
         widths = (f.type.list_size * 4 for f in dataset.schema if pa.types.is_fixed_size_list(f.type))
-        return int(dataset.count_rows()) * (256 + sum(widths))
+        return int(dataset.count_rows() * (256 + sum(widths)))
 
     def _key(self, dataset: Any) -> str:
         for field in dataset.schema:

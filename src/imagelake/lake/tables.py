@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import fs
 
 from imagelake import schema
 from imagelake.errors import InputError, LakeError, LakeNotFoundError
-from imagelake.files import child_names, is_remote
+from imagelake.files import is_remote
 from imagelake.lake import table
 from imagelake.lake.ids import IdSet
 from imagelake.lake.table import Table
@@ -62,7 +63,7 @@ class Tables:
 
     def embedding_sets(self) -> list[str]:
         """The names of the embedding sets, sorted."""
-        names = child_names(f"{self.root}/embeddings")
+        names = _child_names(f"{self.root}/embeddings")
         return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
 
     def embeddings(self, name: str) -> Table:
@@ -138,6 +139,13 @@ def _check_format(tables: Tables) -> None:
         raise LakeError(
             f"{tables.root} is a lake of format {found}; this imagelake reads {schema.FORMAT_VERSION}. Update it."
         )
+
+
+def _child_names(folder: str) -> list[str]:
+    """The names inside a folder or bucket prefix, sorted; empty where there is none."""
+    store, path = fs.FileSystem.from_uri(folder if is_remote(folder) else os.path.abspath(folder))  # noqa: PTH100
+    found = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(info.base_name for info in found)
 
 
 def id_set(source: Table, where: str | None = None) -> IdSet:

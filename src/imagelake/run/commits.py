@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from imagelake.steps.step import Batches
 
+
 @dataclass(frozen=True)
 class CommitSize:
     """When a commit is worth it: after so many bytes, rows or seconds, whichever comes first.

@@ -18,9 +18,10 @@ from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent
 from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
-from imagelake.steps.embed import BATCH_ROWS, Embed
+from imagelake.steps.embed import Embed
 from imagelake.steps.step import Batches
 
+_BATCH_ROWS = 16  # a few calls of the model
 _BATCH_BYTES = 16 << 20
 _COMMIT = CommitSize()
 
@@ -103,11 +104,11 @@ def _pending(images: Table, done: IdSet) -> Iterator[pa.RecordBatch]:
 
 
 def _stops(sizes: list[int]) -> Iterator[int]:
-    """Where batches end: after `BATCH_ROWS` pictures or `_BATCH_BYTES`."""
+    """Where batches end: after `_BATCH_ROWS` pictures or `_BATCH_BYTES`."""
     rows = held = 0
     for position, size in enumerate(sizes, start=1):
         rows, held = rows + 1, held + size
-        if rows == BATCH_ROWS or held >= _BATCH_BYTES or position == len(sizes):
+        if rows == _BATCH_ROWS or held >= _BATCH_BYTES or position == len(sizes):
             yield position
             rows = held = 0
 

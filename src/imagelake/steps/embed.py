@@ -15,8 +15,6 @@ from imagelake.models.manifest import Manifest
 from imagelake.pixels.decode import decode_rgb
 from imagelake.steps.step import Function
 
-BATCH_ROWS = 16  # pictures that the model takes at once
-
 
 def embed_pictures(embedder: Embedder, pictures: list[bytes | None]) -> list[npt.NDArray[np.float32] | str]:
     """A vector for each picture, or the reason why there is none."""
@@ -31,9 +29,8 @@ def embed_pictures(embedder: Embedder, pictures: list[bytes | None]) -> list[npt
             rows.append(row)
         except ImageError as error:
             found[row] = str(error)
-    for start in range(0, len(rows), BATCH_ROWS):
-        vectors = embedder.embed(np.stack(ready[start : start + BATCH_ROWS]))
-        for row, vector in zip(rows[start : start + BATCH_ROWS], vectors, strict=True):
+    if ready:
+        for row, vector in zip(rows, embedder.embed(np.stack(ready)), strict=True):
             found[row] = vector
     return found
 

@@ -1,0 +1,155 @@
+"""The command line, run as a user runs it: in a process of its own."""
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+
+import pytest
+from PIL import Image
+
+import imagelake
+from conftest import encode, make_image
+
+VERBS = ["demo", "ingest", "extract", "search", "info", "sql", "rejections", "models"]
+
+
+def imagelake_cli(*arguments, check=0):
+    """Run the command; its exit code is the expected one, and nothing looks like a traceback."""
+    done = subprocess.run([sys.executable, "-m", "imagelake", *map(str, arguments)], capture_output=True, timeout=120)
+    out, errors = done.stdout.decode(), done.stderr.decode()
+    assert done.returncode == check, out + errors
+    assert "Traceback" not in errors
+    return out, errors
+
+
+def answer(*arguments, check=0):
+    """What `--json` prints: one value and nothing else."""
+    return json.loads(imagelake_cli(*arguments, "--json", check=check)[0])
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A lake of six pictures and one broken file, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    photos = folder / "photos"
+    photos.mkdir()
+    for seed in range(6):
+        (photos / f"{seed}.jpg").write_bytes(encode(make_image(seed)))
+    (photos / "broken.jpg").write_bytes(b"not a picture at all")
+    report = answer("ingest", photos, "--lake", folder / "t.lake")
+    assert {k: report[k] for k in ("found", "added", "known", "rejected")} == {
+        "found": 7,
+        "added": 6,
+        "known": 0,
+        "rejected": 1,
+    }
+    assert report["seconds"] > 0
+    assert report["images_per_s"] > 0
+    extracted = answer("extract", "--lake", folder / "t.lake")
+    assert (extracted["found"], extracted["added"]) == (6, 6)
+    return folder
+
+
+def test_help_names_every_verb_and_each_verb_shows_an_example():
+    """`imagelake`, `--help` and `VERB --help`."""
+    out, _ = imagelake_cli("--help")
+    for verb in VERBS:
+        assert verb in out
+        page, _ = imagelake_cli(verb, "--help")
+        assert "Example" in page
+        assert "--json" in page
+
+
+def test_version():
+    """Is the package's."""
+    assert imagelake_cli("--version")[0].strip() == imagelake.__version__
+
+
+def test_a_second_extract_does_nothing_and_says_so(filled):
+    """In words and in numbers."""
+    out, _ = imagelake_cli("extract", "--lake", filled / "t.lake")
+    assert out.startswith("Nothing to do: all 6 images")
+    assert answer("extract", "--lake", filled / "t.lake")["added"] == 0
+
+
+def test_search(filled):
+    """A list of id, uri and distance, ordered; the query itself first unless it is left out."""
+    query = ("search", filled / "photos" / "2.jpg", "--lake", filled / "t.lake", "-k", 4)
+    matches = answer(*query)
+    assert [set(match) for match in matches] == [{"id", "uri", "distance"}] * 4
+    assert matches[0]["uri"].endswith("/2.jpg")
+    assert matches[0]["distance"] == 0
+    assert matches == sorted(matches, key=lambda m: (m["distance"], m["id"]))
+    assert answer(*query, "--exclude-self")[:3] == matches[1:]
+    some = answer(*query, "--where", "uris[1] like '%/4.jpg'")
+    assert [match["uri"][-6:] for match in some] == ["/4.jpg"]
+    assert "2.jpg" in imagelake_cli(*query)[0]
+
+
+def test_grids(filled, tmp_path):
+    """Of one picture, and five rows of four for --random 5."""
+    imagelake_cli("search", filled / "photos" / "2.jpg", "--lake", filled / "t.lake", "--grid", tmp_path / "one.png")
+    found = answer("search", "--random", 5, "--seed", 1, "--lake", filled / "t.lake", "--grid", tmp_path / "five.png")
+    assert len(found) == 5
+    assert all(len(each["matches"]) == 3 for each in found)
+    for name in ("one.png", "five.png"):
+        with Image.open(tmp_path / name) as grid:
+            grid.load()
+
+
+def test_looking_at_a_lake(filled):
+    """info, sql, rejections and models, for people and for programs."""
+    lake = ("--lake", filled / "t.lake")
+    info = answer("info", *lake)
+    assert (info["images"], info["rejections"], info["formats"]) == (6, 1, {"jpeg": 6})
+    assert info["embedding_sets"][0]["vectors"] == 6
+    assert "6 (jpeg 6)" in imagelake_cli("info", *lake)[0]
+    query = "select format, count(*) as n, max(added_at) as t, first(thumbnail) as b from images group by 1"
+    (row,) = answer("sql", query, *lake)
+    assert (row["format"], row["n"]) == ("jpeg", 6)
+    assert datetime.fromisoformat(row["t"]).tzinfo is not None
+    assert "jpeg" in imagelake_cli("sql", query, *lake)[0]
+    assert answer("sql", "select 'nan'::float as x, 1/0::float as y", *lake) == [{"x": None, "y": None}]
+    (rejection,) = answer("rejections", *lake)
+    assert rejection["uri"].endswith("/broken.jpg")
+    assert "not a picture" in rejection["reason"]
+    assert "broken.jpg" in imagelake_cli("rejections", *lake)[0]
+    (model,) = answer("models")
+    assert (model["name"], model["installed"], model["licence"]) == ("efficientnet-lite0", True, "Apache-2.0")
+    assert "efficientnet-lite0" in imagelake_cli("models")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ingest", "{tmp}/nowhere", "--lake", "{tmp}/new.lake"], 1, "does not exist"),
+        (["extract", "--lake", "{tmp}/none.lake"], 1, "no lake at"),
+        (["extract", "--lake", "{lake}", "--model", "resnet"], 1, "efficientnet-lite0"),
+        (["extract", "--lake", "{lake}", "--input-size", "7"], 1, "input size"),
+        (["search", "--lake", "{lake}"], 1, "--random N"),
+        (["search", "nowhere.jpg", "--lake", "{lake}"], 1, "cannot be read"),
+        (["search", "{photos}/broken.jpg", "--lake", "{lake}"], 1, "not a picture"),
+        (["search", "{photos}/1.jpg", "--lake", "{lake}", "--set", "other"], 1, "no embedding set"),
+        (["search", "{photos}/1.jpg", "--lake", "{lake}", "--grid", "{tmp}/x.jpg"], 1, ".png"),
+        (["search", "{photos}/1.jpg", "--lake", "{lake}", "--where", "colour = 3"], 1, "colour"),
+        (["sql", "drop table images", "--lake", "{lake}"], 1, "SELECT"),
+        (["ingest", "{photos}"], 2, "--lake"),
+        (["nothing"], 2, "nothing"),
+    ],
+)
+def test_errors_are_one_clear_line(filled, tmp_path, arguments, code, message):
+    """Exit code 1 for what a user can mend, 2 for usage; never a traceback."""
+    places = {"tmp": tmp_path, "lake": filled / "t.lake", "photos": filled / "photos"}
+    out, errors = imagelake_cli(*(argument.format(**places) for argument in arguments), check=code)
+    assert message in errors
+    assert out == ""
+    if code == 1:
+        assert errors.startswith("imagelake: ")
+    assert not (tmp_path / "new.lake").exists()
+
+
+def test_strict_exits_with_3_where_something_was_rejected(filled):
+    """And with 0 otherwise."""
+    imagelake_cli("ingest", filled / "photos", "--lake", filled / "t.lake", "--strict", check=3)
+    imagelake_cli("ingest", filled / "photos" / "1.jpg", "--lake", filled / "t.lake", "--strict")
