@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagelake.api import Lake, open_lake
-from imagelake.files import path_to_uri
 from imagelake.pixels.alter import ALTERATIONS, Rgb
 from imagelake.pixels.decode import decode_rgb
 from imagelake.pixels.thumbnail import encode_jpeg
@@ -15,6 +14,7 @@ from imagelake.run.ingest import IngestReport
 from imagelake.run.progress import Progress
 from imagelake.run.search import Searcher, SearchOptions
 from imagelake.sources.sample_photos import sample_photos
+from imagelake.steps.identify import content_id
 
 _QUALITY = 92
 _LOW_QUALITY = 10
@@ -24,12 +24,16 @@ _LONGER_SIDE = 800
 
 @dataclass(frozen=True)
 class Found:
-    """How many altered copies of one kind had their original (or at least a copy of it) as nearest picture."""
+    """Of the altered copies of one kind, how many found their original.
+
+    `before_other_photos`: the original is nearer than every picture of another photo. `before_all`: it is nearer than
+    the other altered copies of itself, too.
+    """
 
     alteration: str
     copies: int
-    original_first: int
-    original_or_copy_first: int
+    before_other_photos: int
+    before_all: int
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,27 @@ def _at_most(image_rgb: Rgb) -> Rgb:
 
 
 def rate(lake: Lake, folder: Path) -> list[Found]:
-    """Search every altered copy in the whole lake without itself: is its original the first match?"""
-    searcher = Searcher(lake.tables, SearchOptions(k=1, exclude_self=True), lake.default_model())
-    originals = {path.name.split("--")[0]: path_to_uri(path) for path in folder.glob("*--original.jpg")}
+    """Search every altered copy in the whole lake: does its original come before every other photo, and first of all?
+
+    A copy that came out byte for byte like its original (a gray copy of a gray photo) is not counted.
+    """
+    searcher = Searcher(lake.tables, SearchOptions(k=len(ALTERATIONS) + 2, exclude_self=True), lake.default_model())
+    copies = {path: content_id(path.read_bytes()) for path in sorted(folder.glob("*--*.jpg"))}
+    photo_of = {image_id: _photo(path) for path, image_id in copies.items()}
+    original_of = {_photo(path): image_id for path, image_id in copies.items() if path.stem.endswith("--original")}
     results = []
     for name in [*ALTERATIONS, _LOW_QUALITY_NAME]:
-        copies = sorted(folder.glob(f"*--{name}.jpg"))
-        firsts = {path: searcher.by_bytes(path.read_bytes())[0].uri for path in copies}
-        exact = sum(uri == originals[path.name.split("--")[0]] for path, uri in firsts.items())
-        family = sum(uri.rsplit("/", 1)[-1].split("--")[0] == path.name.split("--")[0] for path, uri in firsts.items())
-        results.append(Found(name, len(copies), exact, family))
+        altered = {p: i for p, i in copies.items() if p.stem.endswith(f"--{name}") and i != original_of[_photo(p)]}
+        before_others = first = 0
+        for path, image_id in altered.items():
+            matches = [match.id for match in searcher.by_id(image_id)]
+            others = [match for match in matches if photo_of[match] != _photo(path)]
+            nearest_other = matches.index(others[0]) if others else len(matches)
+            before_others += original_of[_photo(path)] in matches[:nearest_other]
+            first += matches[0] == original_of[_photo(path)]
+        results.append(Found(name, len(altered), before_others, first))
     return results
+
+
+def _photo(path: Path) -> str:
+    return path.name.split("--")[0]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from imagelake.cli.output import JsonOption, progress_bar, write_json, write_line, write_table
+from imagelake.cli.output import JsonOption, write_json, write_line, write_table
+
+_NEXT = """
+Next:
+  imagelake info --lake {lake}
+  imagelake search YOUR_PICTURE.jpg --lake {lake} --grid found.png
+  imagelake sql "select format, count(*) from images group by 1" --lake {lake}
+  imagelake ingest ~/Pictures --lake photos.lake && imagelake extract --lake photos.lake"""
 
 
 def register(app: typer.Typer) -> None:
@@ -20,10 +28,13 @@ def demo(
     photos: Annotated[Path | None, typer.Option(help="Your own folder of pictures.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Run the main job on sample photos and altered copies of them, or on your own folder.
+    """Run the whole job on sample photos, or on your own folder.
 
-    Example: `imagelake demo --photos ~/Pictures`
+    \b
+    Example:
+      imagelake demo --photos ~/Pictures
     """
+    from imagelake.cli.bar import progress_bar  # late: --help draws none
     from imagelake.demo import run_demo  # late: it loads what --help does not need
 
     with progress_bar() as bar:
@@ -32,23 +43,18 @@ def demo(
         write_json(report)
         return
     if report.found:
-        columns = ["altered copies", "copies", "original first", "original or a copy of it first"]
-        rows = [(f.alteration, f.copies, f.original_first, f.original_or_copy_first) for f in report.found]
-        write_table(columns, rows, right=columns[1:])
-        copies = sum(f.copies for f in report.found)
-        first = sum(f.original_first for f in report.found)
-        family = sum(f.original_or_copy_first for f in report.found)
+        columns = ["altered copies", "copies", "original before other photos", "and before its other copies"]
+        write_table(columns, [dataclasses.astuple(found) for found in report.found], right=columns[1:])
+        copies = sum(found.copies for found in report.found)
+        before = sum(found.before_other_photos for found in report.found)
+        first = sum(found.before_all for found in report.found)
         write_line(
-            f"\nOf {copies} altered copies, {first} ({first / copies:.0%}) found their original first, "
-            f"and {family} ({family / copies:.0%}) their original or another copy of it."
+            f"\nOf {copies} altered copies, {before} ({before / copies:.0%}) found their original before any other "
+            f"photo, {first} ({first / copies:.0%}) even before the other copies of it."
         )
     write_line(
         f"\n{report.ingest.found} pictures from {report.photos}: {report.ingest.added} added, "
         f"{report.ingest.known} known, {report.ingest.rejected} rejected\n"
-        f"Lake:  {report.lake}\nGrid:  {report.grid}  <- open this: five random pictures and their nearest\n\n"
-        "Next:\n"
-        f"  imagelake info --lake {report.lake}\n"
-        f"  imagelake search YOUR_PICTURE.jpg --lake {report.lake} --grid found.png\n"
-        f'  imagelake sql "from images" --lake {report.lake}\n'
-        "  imagelake ingest ~/Pictures --lake photos.lake && imagelake extract --lake photos.lake"
+        f"Lake:  {report.lake}\nGrid:  {report.grid}  <- open this: five random pictures and their nearest"
     )
+    write_line(_NEXT.format(lake=report.lake))

@@ -9,7 +9,7 @@ import typer
 
 import imagelake
 from imagelake.cli.ingest import REJECTED
-from imagelake.cli.output import JsonOption, LakeOption, progress_bar, write_json, write_line, write_note
+from imagelake.cli.output import JsonOption, LakeOption, write_json, write_line, write_note
 
 
 class Precision(StrEnum):
@@ -46,16 +46,20 @@ def extract(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when an image could not be embedded.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Give every image a vector, where it has none of this model and preprocessing yet.
+    """Give every image its vector, where it has none yet.
 
     Another model, precision, size or pooling makes a new embedding set beside the old one.
 
-    Example: `imagelake extract --lake photos.lake`
+    \b
+    Example:
+      imagelake extract --lake photos.lake
     """
     opened = imagelake.open(lake)
     chosen = imagelake.model(
         model, precision=precision.value, input_size=input_size, pooling=None if pooling is None else pooling.value
     )
+    from imagelake.cli.bar import progress_bar  # late: --help draws none
+
     with progress_bar() as bar:
         report = opened.extract(chosen, bar)
     if json:

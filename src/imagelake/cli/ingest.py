@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import imagelake
-from imagelake.cli.output import JsonOption, LakeOption, progress_bar, write_json, write_line, write_note
+from imagelake.cli.output import JsonOption, LakeOption, write_json, write_line, write_note
 
 REJECTED = 3  # exit code where --strict was given and something was rejected
 
@@ -23,14 +23,17 @@ def ingest(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a picture was rejected.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Bring pictures into a lake, which is made where there is none.
+    """Bring pictures into a lake; make it where there is none.
 
     Each distinct content becomes one image, with its metadata, figures and thumbnail. What cannot become an image is
     listed by `imagelake rejections`. Doing it again adds only what is new.
 
-    Example: `imagelake ingest ~/Pictures --lake photos.lake`
+    \b
+    Example:
+      imagelake ingest ~/Pictures --lake photos.lake
     """
-    from imagelake.sources.folder import Folder  # late: it loads what --help does not need
+    from imagelake.cli.bar import progress_bar  # late: --help needs neither
+    from imagelake.sources.folder import Folder
 
     pictures = Folder(folder)  # first, so that a wrong name leaves no empty lake behind
     with progress_bar() as bar:

@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 def info(lake: LakeOption, json: JsonOption = False) -> None:
     """Show what is in a lake, in a few numbers.
 
-    Example: `imagelake info --lake photos.lake`
+    \b
+    Example:
+      imagelake info --lake photos.lake
     """
     found = imagelake.open(lake).info()
     if json:
@@ -54,9 +56,14 @@ def sql(
     lake: LakeOption,
     json: JsonOption = False,
 ) -> None:
-    """Ask the tables in SQL (DuckDB's). Reads only, and sees nothing but the lake.
+    """Ask the tables in SQL.
 
-    Example: `imagelake sql "select camera_model, count(*) from images group by 1" --lake photos.lake`
+    It is DuckDB's SQL. A query reads, and sees the lake and nothing else.
+
+    \b
+    Examples:
+      imagelake sql "select camera_model, count(*) from images group by 1" --lake photos.lake
+      imagelake sql "select uris[1], sharpness from images order by 2 limit 9" --lake photos.lake
     """
     answer = imagelake.open(lake).sql(query)
     if json:
@@ -66,9 +73,11 @@ def sql(
 
 
 def rejections(lake: LakeOption, json: JsonOption = False) -> None:
-    """List what could not become an image, and why; the newest first.
+    """List what could not become an image, and why.
 
-    Example: `imagelake rejections --lake photos.lake`
+    \b
+    Example:
+      imagelake rejections --lake photos.lake
     """
     rows = imagelake.open(lake).rejections().to_pylist()
     if json:
@@ -83,9 +92,13 @@ def rejections(lake: LakeOption, json: JsonOption = False) -> None:
 
 
 def models(json: JsonOption = False) -> None:
-    """List the models: what is there, where it comes from, its licence and size.
+    """List the models.
 
-    Example: `imagelake models`
+    What is installed, where it comes from, its licence and size.
+
+    \b
+    Example:
+      imagelake models
     """
     from imagelake.models import zoo
 

@@ -1,4 +1,4 @@
-"""What verbs print: one JSON object on stdout with `--json`, tables for people without; progress on stderr."""
+"""What verbs print: one JSON object on stdout with `--json`, tables for people without."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 LakeOption = Annotated[str, typer.Option("--lake", "-l", help="The lake: a folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
@@ -54,6 +49,10 @@ def write_note(text: str) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A table on stdout; the columns named in `right` are set flush right."""
+    from rich.console import Console  # late: --help draws no table
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -61,45 +60,3 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         table.add_row(*(Text("" if value is None else str(_plain(value))) for value in row))
     wide = None if sys.stdout.isatty() else 200  # a file or a pipe has no width of its own
     Console(width=wide).print(table)
-
-
-class _Rate(ProgressColumn):
-    """Pictures a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if not task.finished_speed and not task.speed else f"{task.finished_speed or task.speed:,.0f}/s")
-
-
-class Bar:
-    """A progress bar with rate and time left, on stderr."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=None, visible=False)
-
-    def start(self, task: str, total: int | None) -> None:
-        """Show the bar."""
-        self._progress.reset(self._task, description=task, total=total, visible=True)
-
-    def advance(self, count: int) -> None:
-        """Move the bar."""
-        self._progress.advance(self._task, count)
-
-    def say(self, message: str) -> None:
-        """One line above the bar."""
-        self._progress.console.print(message, markup=False, highlight=False)
-
-
-@contextmanager
-def progress_bar() -> Iterator[Bar]:
-    """A bar that goes away when the work is done; nothing moves where stderr is no terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress)

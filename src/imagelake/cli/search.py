@@ -35,11 +35,15 @@ def search(
     embedding_set: Annotated[str | None, typer.Option("--set", help="Which embedding set.", show_default=False)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Find the images nearest to a picture: exact, ordered by distance, then id.
+    """Find the images nearest to a picture.
 
-    Examples: `imagelake search cat.jpg --lake photos.lake -k 5 --grid out.png`,
-    `imagelake search --random 5 --lake photos.lake --grid out.png`,
-    `imagelake search cat.jpg --lake photos.lake --where "latitude is not null and width > 1000"`
+    Exact: the nearest of all, ordered by distance, then id. A picture that is in the lake is its own first match.
+
+    \b
+    Examples:
+      imagelake search cat.jpg --lake photos.lake -k 5 --grid out.png
+      imagelake search --random 5 --lake photos.lake --grid out.png
+      imagelake search cat.jpg --lake photos.lake --where "latitude is not null"
     """
     if (picture is None) == (random is None):
         raise InputError("Give either a picture or --random N. Example: imagelake search cat.jpg --lake photos.lake")

@@ -1,0 +1,53 @@
+"""The progress bar of long work, on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    """Pictures a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "")
+
+
+class Bar:
+    """A progress bar with rate and time left. A `Progress` of imagelake, drawn by rich's."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=None, visible=False)
+
+    def start(self, task: str, total: int | None) -> None:
+        """Show the bar."""
+        self._progress.reset(self._task, description=task, total=total, visible=True)
+
+    def advance(self, count: int) -> None:
+        """Move the bar."""
+        self._progress.advance(self._task, count)
+
+    def say(self, message: str) -> None:
+        """One line above the bar."""
+        self._progress.console.print(message, markup=False, highlight=False)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Bar]:
+    """A bar that goes away when the work is done; nothing moves where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress)
