@@ -23,12 +23,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from machine import report
-from pictures import pictures
 
 import imagelake
 from imagelake.models.embedder import Embedder, open_embedder, settle_default
 from imagelake.pixels.decode import decode_rgb
 from imagelake.run.local import worker_count
+from pictures import pictures
 
 # A verb in a process of its own tells its peak memory. Not by ru_maxrss, which begins at the parent's.
 WATCHED = """

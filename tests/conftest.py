@@ -1,32 +1,15 @@
 """Pictures made by code, lakes in temporary folders, and the shared data where it is."""
 
-import io
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import imagelake
+from pictures import encode, make_image
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-
-
-def make_image(seed: int, width: int = 160, height: int = 120) -> np.ndarray:
-    """A picture unlike any other seed's: soft blobs of color. Shape (height, width, 3), uint8."""
-    blobs = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def encode(image_rgb: np.ndarray, form: str = "JPEG", **options: object) -> bytes:
-    """The bytes of an image file."""
-    out = io.BytesIO()
-    Image.fromarray(image_rgb).save(out, form, **options)
-    return out.getvalue()
 
 
 @pytest.fixture
@@ -58,16 +41,3 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Inside, root is nobody, so that permissions hold for it too."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import imagelake
-from conftest import encode, make_image
+from pictures import encode, make_image
 
 VERBS = ["demo", "ingest", "extract", "search", "info", "sql", "rejections", "models"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from conftest import unprivileged
 from imagelake import schema
 from imagelake.errors import LakeError, LakeNotFoundError, LakeReadOnlyError
 from imagelake.lake.table import Table
 from imagelake.lake.tables import id_set, open_tables, uris_of
+from privileges import unprivileged
 
 
 def image_rows(numbers, size=100):

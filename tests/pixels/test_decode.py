@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pictures import HEIGHT, WIDTH, every_picture, mean_difference, orientation_exif, png_chunk, ramp_16, save, scene
 from PIL import Image, ImageCms
 
 from imagelake.errors import ImageError
 from imagelake.pixels.decode import MAX_PIXELS, decode, decode_rgb, open_picture
 from imagelake.pixels.pillow_door import quiet_warnings
+from pictures import HEIGHT, WIDTH, every_picture, mean_difference, orientation_exif, png_chunk, ramp_16, save, scene
 
 PICTURES = every_picture()
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import cv2
 import numpy as np
 import pytest
-from pictures import mean_difference, save, scene
 from PIL import Image
 
 from imagelake.errors import ImageError
@@ -16,6 +15,7 @@ from imagelake.pixels.describe import describe
 from imagelake.pixels.exif import Exif, read_exif
 from imagelake.pixels.exif_place import find_place
 from imagelake.pixels.exif_time import find_taken_at, read_offset
+from pictures import mean_difference, save, scene
 
 GPS_TIME = {29: "2024:06:01", 7: (10.0, 30.0, 20.0)}
 

@@ -4,10 +4,10 @@ import contextlib
 
 import numpy as np
 import pytest
-from pictures import every_picture
 
 from imagelake.errors import ImageError
 from imagelake.pixels.describe import describe
+from pictures import every_picture
 
 PICTURES = every_picture()
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from pictures import every_picture
 
 from imagelake.pixels.sniff import IMAGE_SUFFIXES, RAW_SUFFIXES, name_other, sniff
+from pictures import every_picture
 
 
 def test_nothing_is_no_picture():

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import imagelake
-from conftest import encode, make_image
 from imagelake.run.extract import extract
 from imagelake.run.ingest import ingest
 from imagelake.sources.folder import Folder
+from pictures import encode, make_image
 
 # Small commits, so that there are many points to be killed at.
 WORKER = textwrap.dedent(

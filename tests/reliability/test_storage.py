@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import imagelake
-from conftest import encode, make_image, unprivileged
 from imagelake.errors import LakeReadOnlyError
+from pictures import encode, make_image
+from privileges import unprivileged
 
 SMALL_DISK = """
 set -e

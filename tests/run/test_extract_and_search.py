@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import imagelake
-from conftest import encode, make_image
 from imagelake.errors import ImageError, InputError, LakeNotFoundError
+from pictures import encode, make_image
 
 
 @pytest.fixture

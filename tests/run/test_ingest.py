@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import encode, make_image
 from imagelake.files import path_to_uri
+from pictures import encode, make_image
 
 
 def counts(report):

@@ -4,10 +4,11 @@ import os
 
 import pytest
 
-from conftest import encode, make_image, unprivileged
 from imagelake import files
 from imagelake.errors import InputError
 from imagelake.sources.folder import Folder
+from pictures import encode, make_image
+from privileges import unprivileged
 
 
 def rows_of(path):

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 import imagelake
-from conftest import encode, make_image
 from imagelake import schema
 from imagelake.lake.ids import IdSet
 from imagelake.steps.describe import Describe
 from imagelake.steps.embed import Embed
 from imagelake.steps.identify import Identify, content_id
+from pictures import encode, make_image
 
 GOOD = [encode(make_image(seed), form) for seed, form in enumerate(["JPEG", "PNG", "WEBP", "JPEG", "GIF", "TIFF"])]
 BAD = [b"", b"no picture", GOOD[0][: len(GOOD[0]) // 2]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from imagelake.errors import InputError
-
 _SCALE = 2  # everything is drawn at twice its size, so that it is crisp on dense screens
-_MARGIN, _GAP, _FRAME, _ROW_GAP, _QUERY_GAP = 28, 14, 3, 22, 30
-_TITLE_SIZE, _SUBTITLE_SIZE, _HEADER_SIZE = 15, 12, 22
+_CELL, _MARGIN, _GAP, _FRAME, _ROW_GAP, _QUERY_GAP = 224, 28, 14, 3, 22, 30
+_TITLE_SIZE, _SUBTITLE_SIZE, _HEADING_SIZE = 15, 12, 22
 _CAPTION = 46
 _GROUND, _MAT, _LINE = (255, 255, 255), (244, 245, 247), (225, 228, 233)
 _ACCENT, _INK, _FAINT = (214, 69, 32), (28, 32, 38), (118, 125, 136)
@@ -30,65 +29,52 @@ class Cell:
     subtitle: str = ""
 
 
-def draw_grid(
-    rows: Sequence[Sequence[Cell]],
-    out_path: str | Path | None = None,
-    *,
-    cell_side: int = 224,
-    header: str | None = None,
-) -> NDArray[np.uint8]:
+def draw_grid(rows: Sequence[Sequence[Cell]], heading: str | None = None) -> NDArray[np.uint8]:
     """Draw rows of a query (the first cell, framed in an accent color) and its matches on white.
 
-    Pictures are fitted into squares of `cell_side` points (drawn at two pixels a point), never cropped or stretched.
-    Subtitles that do not fit are shortened in the middle, so that a file name keeps its start and its ending.
+    Rows may differ in length; without any cell, a small sheet says that nothing was found. Pictures are fitted into
+    squares of 448 pixels (224 points at two pixels a point), never cropped or stretched. Text that does not fit is
+    shortened in the middle, so that a file name keeps its start and its ending. Letters lose their accents and other
+    scripts show as boxes, as far as Pillow's built-in font has no shape for them.
 
     Returns:
-        The sheet [h, w, 3], uint8, RGB; also written as PNG to `out_path` if that is given.
-
-    Raises:
-        InputError: There is no cell to draw, or `cell_side` is below 32.
+        The sheet [h, w, 3], uint8, RGB.
     """
-    if not any(len(row) for row in rows):
-        raise InputError("the grid has no cells: give at least one row with one picture")
-    if cell_side < 32:
-        raise InputError(f"the cells of the grid have a side of {cell_side}; give 32 or more")
-    columns = max(len(row) for row in rows)
-    top = _MARGIN + (_HEADER_SIZE + 24 if header else 0)
-    width = 2 * _MARGIN + columns * cell_side + (columns - 1) * _GAP + (_QUERY_GAP - _GAP if columns > 1 else 0)
-    height = top + len(rows) * (cell_side + _CAPTION) + (len(rows) - 1) * _ROW_GAP + _MARGIN // 2
-    sheet = Image.new("RGB", (width * _SCALE, height * _SCALE), _GROUND)
+    rows = [row for row in rows if row]
+    columns = max((len(row) for row in rows), default=2)
+    top = _MARGIN + (_HEADING_SIZE + 24 if heading else 0)
+    width = 2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP + (_QUERY_GAP - _GAP if columns > 1 else 0)
+    bottom = top + (len(rows) * (_CELL + _CAPTION + _ROW_GAP) - _ROW_GAP if rows else _TITLE_SIZE + _MARGIN // 2)
+    sheet = Image.new("RGB", (width * _SCALE, (bottom + _MARGIN // 2) * _SCALE), _GROUND)
     pen = ImageDraw.Draw(sheet)
-    if header:
-        text = _shorten(header, _font(_HEADER_SIZE), (width - 2 * _MARGIN) * _SCALE)
-        pen.text((_MARGIN * _SCALE, _MARGIN * _SCALE), text, fill=_INK, font=_font(_HEADER_SIZE), anchor="lt")
+    left = _MARGIN * _SCALE
+    if heading:
+        text = _shorten(heading, _font(_HEADING_SIZE), (width - 2 * _MARGIN) * _SCALE)
+        pen.text((left, _MARGIN * _SCALE), text, fill=_INK, font=_font(_HEADING_SIZE), anchor="lt")
+    if not rows:
+        pen.text((left, top * _SCALE), "Nothing was found.", fill=_FAINT, font=_font(_TITLE_SIZE), anchor="lt")
     for row_index, row in enumerate(rows):
-        y = top + row_index * (cell_side + _CAPTION + _ROW_GAP)
+        y = top + row_index * (_CELL + _CAPTION + _ROW_GAP)
         for column, cell in enumerate(row):
-            x = _MARGIN + column * (cell_side + _GAP) + (_QUERY_GAP - _GAP if column else 0)
-            _draw_cell(sheet, pen, cell, (x, y, cell_side), is_query=column == 0)
-    array = np.array(sheet)
-    if out_path is not None:
-        save_png(array, out_path)
-    return array
+            x = _MARGIN + column * (_CELL + _GAP) + (_QUERY_GAP - _GAP if column else 0)
+            _draw_cell(sheet, pen, cell, (x, y), is_query=column == 0)
+    return np.array(sheet)
 
 
 def save_png(image_rgb: NDArray[np.uint8], path: str | Path) -> None:
     """Write an array [h, w, 3], uint8, RGB as a PNG file.
 
     Raises:
-        InputError: The file cannot be written.
+        OSError: The file cannot be written.
     """
-    try:
-        Image.fromarray(image_rgb).save(path, "PNG")
-    except OSError as error:
-        raise InputError(f"cannot write the picture to {path}: {error.strerror or error}") from error
+    Image.fromarray(image_rgb).save(path, "PNG")
 
 
 def _draw_cell(
-    sheet: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, place: tuple[int, int, int], *, is_query: bool
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, cell: Cell, at_xy: tuple[int, int], *, is_query: bool
 ) -> None:
-    """Draw one cell whose top left corner and side are `place`, in points."""
-    x, y, side = (value * _SCALE for value in place)
+    """Draw one cell whose top left corner is `at_xy`, in points."""
+    x, y, side = at_xy[0] * _SCALE, at_xy[1] * _SCALE, _CELL * _SCALE
     radius = 6 * _SCALE
     tile = Image.new("RGB", (side, side), _MAT)
     fitted = _fit(cell.image_rgb, side)
@@ -134,7 +120,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Return text on one line that can be drawn, its middle left out where it is wider than `width` pixels."""
-    text = " ".join(text.encode("utf-8", errors="replace").decode("utf-8").split())
+    text = _spell(text)
     if font.getlength(text) <= width:
         return text
     low, high = 0, len(text)
@@ -147,7 +133,22 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
     return _cut(text, low)
 
 
+def _spell(text: str) -> str:
+    """Return text on one line with the letters that the built-in font can draw: accents taken off where that helps."""
+    return " ".join("".join(map(_spell_letter, text)).split())
+
+
+def _spell_letter(letter: str) -> str:
+    """Return a letter without its accents if that makes it ASCII; `?` for what is no letter in any script."""
+    if letter.isascii() and (letter.isprintable() or letter.isspace()):
+        return letter
+    if unicodedata.category(letter) in {"Cc", "Cs"}:  # control characters, and bytes of a name that are no text
+        return "?"
+    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part))
+    return plain if plain.isascii() else letter
+
+
 def _cut(text: str, kept: int) -> str:
     """Keep the first and the last characters, `kept` in all, around an ellipsis."""
     tail = kept // 2
-    return f"{text[: kept - tail]}...{text[len(text) - tail :]}"
+    return f"{text[: kept - tail]}…{text[len(text) - tail :]}"

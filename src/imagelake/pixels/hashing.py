@@ -27,13 +27,9 @@ def perceptual_hash(image_rgb: NDArray[np.uint8]) -> int:
 
 def hash_luma(luma: NDArray[np.uint8]) -> int:
     """Return the pHash of the luma [h, w], uint8, of a reduced picture: see `perceptual_hash`."""
-    small: cv2.typing.MatLike = luma
-    while min(small.shape[:2]) >= 2 * _HASH_SIDE:  # halving first makes the odd last factor cheap
-        rows, columns = small.shape[0] // 2, small.shape[1] // 2
-        small = cv2.resize(small[: rows * 2, : columns * 2], (columns, rows), interpolation=cv2.INTER_AREA)
-    small = cv2.resize(small, (_HASH_SIDE, _HASH_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(luma, (_HASH_SIDE, _HASH_SIDE), interpolation=cv2.INTER_AREA)
     lowest = cv2.dct(small.astype(np.float32))[:_KEPT, :_KEPT].ravel()
-    ordered = np.sort(lowest)
+    ordered = np.partition(lowest, (31, 32))
     median = (ordered[31] + ordered[32]) / 2
     return int.from_bytes(np.packbits(lowest > median + _ROUNDING).tobytes(), "big")
 

@@ -105,6 +105,7 @@ def _open_jpeg(data: bytes) -> Picture:
 
 def _open_other(data: bytes, image_format: str) -> Picture:
     """Read any other header with Pillow."""
+    _check_size(*_stated_size(data, image_format))  # Pillow does not know a picture without pixels for one
     with open_with_pillow(data, image_format) as image:
         width, height = image.size
         _check_size(width, height)  # before the frames are counted
@@ -141,6 +142,15 @@ def _open_other(data: bytes, image_format: str) -> Picture:
             fast=fast and frames == 1,
             heavy=True,
         )
+
+
+def _stated_size(data: bytes, image_format: str) -> tuple[int, int]:
+    """Width and height where the header has them at a fixed place; (1, 1) where only Pillow can tell."""
+    if image_format == "png" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if image_format == "bmp" and len(data) >= 26 and data[14] >= 40:
+        return int.from_bytes(data[18:22], "little"), abs(int.from_bytes(data[22:26], "little", signed=True))
+    return 1, 1
 
 
 def _as_bytes(exif: object) -> bytes:

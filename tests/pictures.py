@@ -105,3 +105,16 @@ def png_16_bit_rgb() -> bytes:
 
 def mean_difference(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.abs(first.astype(np.int16) - second.astype(np.int16)).mean())
+
+
+def make_image(seed: int, width: int = 160, height: int = 120) -> np.ndarray:
+    """A picture unlike any other seed's: soft blobs of color. Shape (height, width, 3), uint8."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(blobs).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode(image_rgb: np.ndarray, form: str = "JPEG", **options: object) -> bytes:
+    """The bytes of an image file."""
+    out = io.BytesIO()
+    Image.fromarray(image_rgb).save(out, form, **options)
+    return out.getvalue()
