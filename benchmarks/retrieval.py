@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
 import time
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import cv2
 import numpy as np
+from machine import machine
 from numpy.typing import NDArray
 
 from imagelake.models import zoo
@@ -87,20 +86,6 @@ def measure(
             }
 
 
-def machine() -> dict[str, object]:
-    """The processor and the versions that the figures hold for."""
-    names = ("imagelake", "numpy", "onnxruntime", "opencv-python-headless")
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    return {
-        "processor": model,
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
-    }
-
-
 def print_table(rows: list[dict[str, object]]) -> None:
     """Print a Markdown table: one row a size, resize and precision; one column a pooling and metric."""
     columns = [(p, m) for p in OUTPUTS for m in METRICS]
@@ -136,6 +121,7 @@ def main() -> None:
     print_table(rows)
     if arguments.json is not None:
         result = {"machine": machine(), "photos": len(pictures), "rows": rows}
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

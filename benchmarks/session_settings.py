@@ -10,14 +10,14 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
+
+from machine import machine
 
 from imagelake.models import zoo
 from imagelake.models.efficientnet_lite0.agreement import probe_pictures
@@ -79,15 +79,6 @@ def cases(precision: str, *, small: bool) -> list[dict[str, object]]:
     ]
 
 
-def machine() -> dict[str, object]:
-    """The processor and the versions that the figures hold for."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
-    versions = {p: metadata.version(p) for p in ("imagelake", "numpy", "onnxruntime")}
-    return {"processor": name, "cores": cores(), "platform": platform.platform(), **versions}
-
-
 def main() -> None:
     """Start one process a case, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,6 +103,7 @@ def main() -> None:
         figures = f"{row['images_per_s']} | {row['peak_mb']}"
         print(f"| {row['batch']} | {shape} | {on[row['spinning']]} | {on[row['arena']]} | {figures} |", flush=True)
     if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 

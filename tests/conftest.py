@@ -7,9 +7,7 @@ import pytest
 
 import imagelake
 from pictures import encode, make_image
-
-ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared" / "data"
+from places import SHARED
 
 
 @pytest.fixture
