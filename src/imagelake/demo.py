@@ -55,6 +55,7 @@ def run_demo(folder: Path, photos: Path | None, progress: Progress) -> DemoRepor
         InputError: `photos` does not exist.
         MissingExtraError: the packages that ship the sample photos are not installed.
     """
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     pictures = photos if photos is not None else folder / "photos"
     if photos is None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,10 +15,10 @@ from imagelake.cli.output import JsonOption, write_json, write_line, write_table
 
 _NEXT = """
 Next:
-  imagelake info --lake {lake}
-  imagelake search YOUR_PICTURE.jpg --lake {lake} --grid found.png
-  imagelake sql "select format, count(*) from images group by 1" --lake {lake}
-  imagelake ingest ~/Pictures --lake photos.lake && imagelake extract --lake photos.lake"""
+  {command} info --lake {lake}
+  {command} search YOUR_PICTURE.jpg --lake {lake} --grid found.png
+  {command} sql "select format, count(*) from images group by 1" --lake {lake}
+  {command} ingest ~/Pictures --lake photos.lake && {command} extract --lake photos.lake"""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,4 +60,9 @@ def demo(
         f"{report.ingest.known} known, {report.ingest.rejected} rejected\n"
         f"Lake:  {report.lake}\nGrid:  {report.grid}  <- open this: five random pictures and their nearest"
     )
-    write_line(_NEXT.format(lake=report.lake))
+    write_line(_NEXT.format(lake=report.lake, command=_command()))
+
+
+def _command() -> str:
+    """What to type for `imagelake`: its path where the environment that it is installed in is not active."""
+    return "imagelake" if shutil.which("imagelake") else os.path.relpath(sys.argv[0])

@@ -75,18 +75,18 @@ def _with_blob_type(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     for field in schema:
         column = rows.column(field.name)
         if field.name == BLOB and isinstance(field.type, pa.ExtensionType):
-            data = column.combine_chunks().cast(pa.large_binary())
-            if isinstance(data, pa.ChunkedArray):
-                data = pa.concat_arrays(data.chunks) if data.chunks else pa.array([], pa.large_binary())
-            storage = field.type.storage_type
-            children = [data if child.name == "data" else pa.nulls(len(data), child.type) for child in storage]
-            column = pa.ExtensionArray.from_storage(
-                field.type, pa.StructArray.from_arrays(children, fields=list(storage))
-            )
+            blobs = [_blob_array(chunk, field.type) for chunk in column.cast(pa.large_binary()).chunks]
+            column = pa.chunked_array(blobs, field.type)
         elif not column.type.equals(field.type):
             column = column.cast(field.type)
         arrays.append(column)
     return pa.table(arrays, schema=schema)
+
+
+def _blob_array(data: pa.Array, blob: pa.ExtensionType) -> pa.Array:
+    storage = blob.storage_type
+    children = [data if child.name == "data" else pa.nulls(len(data), child.type) for child in storage]
+    return pa.ExtensionArray.from_storage(blob, pa.StructArray.from_arrays(children, fields=list(storage)))
 
 
 class Table:

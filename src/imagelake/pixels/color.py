@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+_BAND_ROWS = 256
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
@@ -41,39 +43,60 @@ def to_rgb(image: Image.Image, image_format: str) -> NDArray[np.uint8]:
     return np.array(image if mode == "RGB" else image.convert("RGB"))
 
 
-def _gray_to_rgb(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat [h, w] into [h, w, 3]."""
-    return np.repeat(gray[:, :, np.newaxis], 3, axis=2)
+def _in_bands(height: int, width: int, convert: Callable[[int, int], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Fill [h, w, 3] by bands of rows, so that what a conversion needs in between stays small.
+
+    `convert(top, bottom)` gives the rows from `top` to `bottom`, [rows, w] gray or [rows, w, 3].
+    """
+    image_rgb = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _BAND_ROWS):
+        bottom = min(top + _BAND_ROWS, height)
+        band = convert(top, bottom)
+        image_rgb[top:bottom] = band[:, :, np.newaxis] if band.ndim == 2 else band
+    return image_rgb
 
 
 def _scale_16_bit(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Bring 0..65535 to 0..255."""
-    clipped = np.clip(values.astype(np.int64, copy=False), 0, 65_535).astype(np.uint32)
-    return _gray_to_rgb(((clipped + 128) // 257).astype(np.uint8))
+
+    def convert(top: int, bottom: int) -> NDArray[np.uint8]:
+        clipped = np.clip(values[top:bottom].astype(np.int64), 0, 65_535)
+        return ((clipped + 128) // 257).astype(np.uint8)
+
+    return _in_bands(values.shape[0], values.shape[1], convert)
 
 
 def _stretch(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     """Bring the smallest..largest finite value to 0..255."""
-    numbers = values.astype(np.float64)
-    finite = np.isfinite(numbers)
-    if not finite.any():
-        return _gray_to_rgb(np.zeros(numbers.shape, np.uint8))
-    numbers[~finite] = low = numbers[finite].min()
-    high = numbers.max()
+    bands = [values[top : top + _BAND_ROWS] for top in range(0, len(values), _BAND_ROWS)]
+    finite = [band[np.isfinite(band)] for band in bands]
+    lows = [float(band.min()) for band in finite if band.size]
+    highs = [float(band.max()) for band in finite if band.size]
+    del finite
+    low, high = min(lows, default=0.0), max(highs, default=0.0)
     if high == low:
-        return _gray_to_rgb(np.zeros(numbers.shape, np.uint8))
-    # Halves first: the difference of two huge floats would be infinite.
-    scaled = (numbers / 2 - low / 2) / (high / 2 - low / 2)
-    return _gray_to_rgb(np.rint(scaled * 255).astype(np.uint8))
+        return np.zeros((*values.shape, 3), np.uint8)
+
+    def convert(top: int, bottom: int) -> NDArray[np.uint8]:
+        numbers = values[top:bottom].astype(np.float64)
+        numbers[~np.isfinite(numbers)] = low
+        # Halves first: the difference of two huge floats would be infinite.
+        return np.rint((numbers / 2 - low / 2) / (high / 2 - low / 2) * 255).astype(np.uint8)
+
+    return _in_bands(values.shape[0], values.shape[1], convert)
 
 
 def _lay_on_white(image: Image.Image) -> NDArray[np.uint8]:
     """Composite on a white ground."""
     if image.mode in {"La", "RGBa"}:
         image = image.convert("LA" if image.mode == "La" else "RGBA")
-    with_alpha = image.convert("RGBA")
-    ground = Image.new("RGBA", with_alpha.size, "white")
-    return np.array(Image.alpha_composite(ground, with_alpha).convert("RGB"))
+
+    def convert(top: int, bottom: int) -> NDArray[np.uint8]:
+        with_alpha = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        ground = Image.new("RGBA", with_alpha.size, "white")
+        return np.asarray(Image.alpha_composite(ground, with_alpha).convert("RGB"))
+
+    return _in_bands(image.height, image.width, convert)
 
 
 def _convert_cmyk(image: Image.Image) -> Image.Image:

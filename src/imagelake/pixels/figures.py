@@ -17,8 +17,7 @@ So the figures of a picture and of its larger copy are comparable, and most JPEG
 less. At 256, describing photos of 400 x 533 took 1.8 times as long as decoding them, at 192 it is 1.5 times.
 """
 
-_LEVELS = np.arange(256, dtype=np.float64)
-_SQUARED_LEVELS = _LEVELS**2
+_TINY_SHARE = np.float32(1e-9)  # stands for zero, so that an empty bin has a logarithm; its product is zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +55,14 @@ def to_luma(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def measure_working(working_rgb: NDArray[np.uint8], luma: NDArray[np.uint8]) -> Figures:
     """Measure a picture that is already reduced, [h, w, 3], with its luma, [h, w]: see `measure`."""
     mean_rgb, std_rgb = (moment.ravel().tolist() for moment in cv2.meanStdDev(working_rgb))
+    brightness, contrast = (moment.item() for moment in cv2.meanStdDev(luma))
     _, laplacian_std = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
-    counts = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel()
-    shares = counts.astype(np.float64) / luma.size
-    brightness = float(shares @ _LEVELS)
-    variance = float(shares @ _SQUARED_LEVELS) - brightness * brightness
-    present = shares[shares > 0]
+    shares = cv2.calcHist([luma], [0], None, [256], [0, 256]).ravel() / luma.size
     return Figures(
         mean_rgb=(mean_rgb[0], mean_rgb[1], mean_rgb[2]),
         std_rgb=(std_rgb[0], std_rgb[1], std_rgb[2]),
         brightness=brightness,
-        contrast=max(variance, 0.0) ** 0.5,
+        contrast=contrast,
         sharpness=laplacian_std.item() ** 2,
-        entropy=abs(float(present @ np.log2(present))),
+        entropy=abs(float(shares @ np.log2(np.maximum(shares, _TINY_SHARE)))),
     )

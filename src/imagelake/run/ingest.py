@@ -134,7 +134,9 @@ def _new_images(piece: pa.Table, good: Sequence[_Seen], uris: dict[str, list[str
     for entry in good:
         if not entry.known:
             first_rows.setdefault(str(entry.id), entry.row)
-    rows = piece.drop_columns(["uri", "error", "known"]).take(pa.array(list(first_rows.values()), pa.int64()))
+    rows = piece.drop_columns(["uri", "error", "known"])
+    if len(first_rows) < piece.num_rows:  # else all are new: spare the copy of the pictures
+        rows = rows.take(pa.array(list(first_rows.values()), pa.int64()))
     now = pa.array([datetime.now(UTC)] * len(first_rows), schema.IMAGES.field("added_at").type)
     seen_under = pa.array([uris[name] for name in first_rows], pa.list_(pa.string()))
     return rows.append_column("uris", seen_under).append_column("added_at", now)
