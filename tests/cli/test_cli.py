@@ -1,8 +1,10 @@
 """The command line, run as a user runs it: in a process of its own."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from datetime import datetime
 
 import pytest
@@ -153,3 +155,21 @@ def test_strict_exits_with_3_where_something_was_rejected(filled):
     """And with 0 otherwise."""
     imagelake_cli("ingest", filled / "photos", "--lake", filled / "t.lake", "--strict", check=3)
     imagelake_cli("ingest", filled / "photos" / "1.jpg", "--lake", filled / "t.lake", "--strict")
+
+
+def test_ctrl_c_leaves_the_lake_whole(tmp_path):
+    """One line, the exit code of an interrupted program, and the next run finishes the job."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    data = encode(make_image(1, 1600, 1200), quality=95)
+    for number in range(600):
+        (photos / f"{number}.jpg").write_bytes(data + bytes([number % 256, number // 256]))
+    command = [sys.executable, "-m", "imagelake", "ingest", str(photos), "--lake", str(tmp_path / "t.lake")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "t.lake" / "receipts.lance").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode().startswith("imagelake: interrupted. The lake is whole")
+    assert answer("ingest", photos, "--lake", tmp_path / "t.lake")["found"] == 600

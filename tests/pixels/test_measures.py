@@ -37,7 +37,7 @@ def test_a_flat_picture_has_its_value_and_nothing_else(value):
 
 def test_figures_are_their_formulas():
     """Below the working side, the figures are those of NumPy."""
-    image_rgb = textured(150, 100)
+    image_rgb = textured(WORKING_SIDE, 90)
     figures = measure(image_rgb)
     luma = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
     shares = np.bincount(luma.ravel(), minlength=256) / luma.size

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from imagelake.cli.output import write_note
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class _Rate(ProgressColumn):
@@ -40,7 +45,10 @@ class Bar:
 
 @contextmanager
 def progress_bar() -> Iterator[Bar]:
-    """A bar that goes away when the work is done; nothing moves where stderr is no terminal."""
+    """A bar that goes away when the work is done; nothing moves where stderr is no terminal.
+
+    Ctrl-C ends the work with one line and the exit code of an interrupted program.
+    """
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -49,5 +57,9 @@ def progress_bar() -> Iterator[Bar]:
         _Rate(),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            yield Bar(progress)
+    except KeyboardInterrupt:
+        write_note("imagelake: interrupted. The lake is whole; run the same command again and it goes on from there.")
+        raise typer.Exit(INTERRUPTED) from None

@@ -42,6 +42,3 @@ def run() -> None:
     except ImagelakeError as error:
         write_note(f"imagelake: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        write_note("imagelake: interrupted. The lake is whole; run the same command again and it goes on from there.")
-        sys.exit(130)

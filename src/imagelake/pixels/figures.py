@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from imagelake.pixels.reduction import reduce_to
 
-WORKING_SIDE = 256
+WORKING_SIDE = 128
 """Figures are measured on the picture reduced so that its longer side has at most this many pixels.
 
-So the figures of a picture and of its larger copy are comparable, and most JPEGs need only be decoded at half scale or
-less. At 256, describing photos of 400 x 533 took 1.8 times as long as decoding them, at 192 it is 1.5 times.
+So the figures of a picture and of its larger copy are comparable, and a JPEG need only be decoded at a smaller scale.
+Describing photos of 400 x 533 (with a thumbnail of the same side) takes 1.3 times as long as decoding them; at 160 it
+is 1.5 times, at 192 1.6 times, at 256 1.9 times. Blur narrower than a pixel of the reduced picture is not seen.
 """
 
 _TINY_SHARE = np.float32(1e-9)  # stands for zero, so that an empty bin has a logarithm; its product is zero

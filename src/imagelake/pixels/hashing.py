@@ -30,7 +30,7 @@ def perceptual_hash(image_rgb: NDArray[np.uint8]) -> int:
 def hash_luma(luma: NDArray[np.uint8]) -> int:
     """Return the pHash of the luma [h, w], uint8, of a reduced picture: see `perceptual_hash`."""
     small: cv2.typing.MatLike = luma
-    while min(small.shape[:2]) >= 2 * _HASH_SIDE:  # halving costs a tenth of what the product below would
+    while max(small.shape[:2]) > 4 * _HASH_SIDE and min(small.shape[:2]) >= 2:  # else the products take threads
         rows, columns = small.shape[0] // 2, small.shape[1] // 2
         small = cv2.resize(small[: rows * 2, : columns * 2], (columns, rows), interpolation=cv2.INTER_AREA)
     height, width = small.shape[:2]

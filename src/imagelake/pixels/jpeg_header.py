@@ -11,8 +11,10 @@ from imagelake.errors import ImageError
 
 _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xD9), 0xFF})
+_AFTER_THE_FRAME = frozenset({0xD9, 0xDA})
 _EXIF = b"Exif\x00\x00"
+_NO_LENGTH = "the picture is broken: a segment of the JPEG has no length"
 _TRUNCATED = "the file is truncated: it ends inside the header of the JPEG"
 
 
@@ -42,25 +44,29 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
     position = 2
     end = len(data)
     while True:
-        position = data.find(b"\xff", position)
-        if position < 0 or position + 4 > end:
+        if position + 4 > end:
             raise ImageError(_TRUNCATED)
+        if data[position] != 0xFF:  # bytes between segments, which decoders skip too
+            position = data.find(b"\xff", position)
+            if position < 0:
+                raise ImageError(_TRUNCATED)
+            continue
         marker = data[position + 1]
-        if marker == 0xFF or marker == 0 or marker in _BARE_MARKERS:
+        if marker in _WITHOUT_LENGTH:
             position += 1 if marker == 0xFF else 2
             continue
-        if marker in {0xD9, 0xDA}:
-            raise ImageError("the picture is broken: the JPEG has no frame header before its data")
         length = (data[position + 2] << 8) | data[position + 3]
-        if length < 2:
-            raise ImageError("the picture is broken: a segment of the JPEG has no length")
-        if position + 2 + length > end:
-            raise ImageError(_TRUNCATED)
         if marker in _FRAME_MARKERS:
             break
+        if marker in _AFTER_THE_FRAME:
+            raise ImageError("the picture is broken: the JPEG has no frame header before its data")
+        if length < 2:
+            raise ImageError(_NO_LENGTH)
         if marker == 0xE1 and not exif and data.startswith(_EXIF, position + 4):
             exif = data[position + 10 : position + 2 + length]
         position += 2 + length
+    if position + 2 + length > end:
+        raise ImageError(_TRUNCATED)
     if length < 8:
         raise ImageError("the picture is broken: the frame header of the JPEG is too short")
     return JpegHeader(
@@ -75,11 +81,12 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
 
 def _find_late_exif(data: bytes, position: int) -> bytes:
     """Find an EXIF segment between the frame header and the scan, where a few writers put it."""
-    if data.find(_EXIF, position) < 0:  # a hundred times faster than the walk, and true of nearly every file
-        return b""
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] not in {0xD9, 0xDA}:
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA or marker == 0xD9:  # noqa: PLR1714 - not a set: this runs for every segment of every file
+            break
         length = (data[position + 2] << 8) | data[position + 3]
-        if data[position + 1] == 0xE1 and data.startswith(_EXIF, position + 4):
+        if marker == 0xE1 and data.startswith(_EXIF, position + 4):
             return data[position + 10 : position + 2 + length]
-        position += 2 + max(length, 2)
+        position += 2 + length if length > 2 else 4
     return b""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from imagelake.errors import InputError
 from imagelake.pixels.reduction import reduce_to
 
-THUMBNAIL_SIDE = 256
-"""The side of the thumbnails that `describe` makes."""
+THUMBNAIL_SIDE = 128
+"""The side of the thumbnails that `describe` makes; larger ones cost as `figures.WORKING_SIDE` tells."""
 
 
 def thumbnail(image_rgb: NDArray[np.uint8], side: int = 256) -> NDArray[np.uint8]:

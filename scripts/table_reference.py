@@ -1,0 +1,180 @@
+"""Write docs/reference/tables.md from the Arrow schemas of the tables and the meanings below.
+
+    python scripts/table_reference.py
+
+`tests/docs/test_table_reference.py` fails when the page is not what this makes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from imagelake import schema
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "tables.md"
+
+_ANY_LENGTH = 1_000_003  # stands for the length of a model's vectors
+
+INTRODUCTION = """\
+# Tables and columns
+
+A lake is a folder with one [Lance](https://lancedb.github.io/lance/) dataset per table: `images.lance`,
+`regions.lance`, ..., `embeddings/NAME.lance`. SQL knows them by the names below, an embedding set as
+`"embeddings/NAME"`, in quotes. `python scripts/table_reference.py` writes this page from `src/imagelake/schema.py`.
+
+Times are UTC, to the microsecond, unless the column says otherwise. Every key is text. A column may be null except
+where it says *never null*.
+"""
+
+TABLES = {
+    "images": (
+        schema.IMAGES,
+        "One row per distinct content. The pictures' own bytes are a further column, `bytes`, which SQL does not show; "
+        "[Read a lake from other tools](../how-to/other-tools.md) says how to get them. The lake's format is written "
+        f"in the metadata of this table: `imagelake:format` = `{schema.FORMAT_VERSION}`.",
+    ),
+    "embeddings/NAME": (
+        schema.embeddings(_ANY_LENGTH, "", ""),
+        "One row per image that has a vector. A set is one model with one preprocessing; `NAME` is the model's name "
+        "and the start of the fingerprint. The table's metadata holds the whole manifest as JSON "
+        "(`imagelake:manifest`) and the whole fingerprint (`imagelake:fingerprint`).",
+    ),
+    "rejections": (
+        schema.REJECTIONS,
+        "One row per URI and content that could not become an image, or an image that could not get a vector. When "
+        "the URI becomes an image later, its row goes.",
+    ),
+    "receipts": (
+        schema.RECEIPTS,
+        "One row per commit of an ingest or an extract. found = added + known + rejected.",
+    ),
+    "regions": (schema.REGIONS, "One row per box in an image. No verb fills this table yet."),
+    "predictions": (schema.PREDICTIONS, "One row per answer of a model. No verb fills this table yet."),
+}
+
+MEANINGS = {
+    "images": {
+        "id": "SHA-256 of the bytes, 64 hexadecimal letters: what `sha256sum` prints",
+        "uris": "every URI that this content was seen under, in the order seen",
+        "format": "`jpeg`, `png`, `webp`, `gif`, `tiff`, `bmp`, `avif`, `heic`: found in the bytes, not in the name",
+        "width": "pixels of the upright picture",
+        "height": "pixels of the upright picture",
+        "byte_size": "bytes of the file",
+        "mode": "how the file stores pixels: `RGB`, `L`, `CMYK`, `P`, `I;16`, ...",
+        "frames": "frames or pages in the file; the first one is used",
+        "has_alpha": "whether the file has transparency",
+        "orientation": "EXIF orientation as stored, 1 to 8; everything measured here is upright",
+        "taken_at": "when it was taken, by the clock on the wall there; no zone",
+        "utc_offset_minutes": "that clock's distance from UTC; null where the file does not tell",
+        "taken_at_utc": "the same moment in UTC; null where the offset is not known",
+        "taken_at_source": "`exif+offset`, `exif+gps`, `gps`, or `exif` (no offset known)",
+        "camera_make": "maker, from EXIF",
+        "camera_model": "model, from EXIF",
+        "lens": "lens, from EXIF",
+        "exposure_s": "exposure time in seconds",
+        "f_number": "aperture",
+        "iso": "sensitivity",
+        "focal_length_mm": "focal length in millimeters, as stored",
+        "latitude": "decimal degrees, WGS 84, north is positive",
+        "longitude": "decimal degrees, WGS 84, east is positive",
+        "altitude_m": "meters above sea level, below is negative",
+        "exif": "every EXIF tag under its standard name, as one JSON object; GPS tags are under `GPSInfo`",
+        "mean_r": "mean of red, 0 to 255",
+        "mean_g": "mean of green",
+        "mean_b": "mean of blue",
+        "std_r": "standard deviation of red",
+        "std_g": "standard deviation of green",
+        "std_b": "standard deviation of blue",
+        "brightness": "mean luma, 0 to 255",
+        "contrast": "standard deviation of luma",
+        "sharpness": "variance of the Laplacian of luma: low is blurred or flat",
+        "entropy": "Shannon entropy of luma, 0 to 8 bits",
+        "perceptual_hash": "64-bit pHash: pictures that look alike differ in few bits",
+        "thumbnail": "upright JPEG, longer side at most 256 pixels",
+        "added_at": "when the image came into the lake",
+    },
+    "embeddings/NAME": {
+        "id": "the image's id",
+        "vector": "the embedding; of length 1 where the set's metric is `cosine`",
+    },
+    "rejections": {
+        "id": "hash of URI, content and stage",
+        "uri": "where it was found",
+        "content_id": "SHA-256 of the bytes; null where nothing could be read",
+        "stage": "`read`, `describe` or `embed`",
+        "reason": "why, in words for a person",
+        "byte_size": "bytes that were read",
+        "rejected_at": "when it was first rejected",
+    },
+    "receipts": {
+        "id": "a random id",
+        "work": "`ingest` or `extract`",
+        "subject": "the source, or the embedding set",
+        "fingerprint": "what shaped the result: of the description, or of the model with its preprocessing",
+        "found": "pictures in this commit",
+        "added": "new images, or new vectors",
+        "known": "those that were there already",
+        "rejected": "those with a row in `rejections`",
+        "seconds": "how long the commit took",
+        "finished_at": "when it was done",
+    },
+    "regions": {
+        "id": "hash of image, model and box",
+        "image_id": "the image",
+        "box_xyxy": "left, top, right, bottom, in [0, 1] of the upright picture",
+        "label": "what is in the box",
+        "score": "how sure the model is",
+        "model": "the model that found it",
+        "fingerprint": "of the model with its preprocessing",
+    },
+    "predictions": {
+        "id": "of the event",
+        "image_id": "the image, where it is in the lake",
+        "label": "the answer",
+        "score": "how sure the model is",
+        "model": "the model that answered",
+        "fingerprint": "of the model with its preprocessing",
+        "predicted_at": "when",
+        "latitude": "where, decimal degrees, WGS 84",
+        "longitude": "where",
+        "device": "on which device",
+    },
+}
+
+
+def type_name(column: pa.DataType) -> str:
+    """An Arrow type in words for a table."""
+    if pa.types.is_fixed_size_list(column):
+        length = "n" if column.list_size == _ANY_LENGTH else column.list_size
+        return f"list of {length} {type_name(column.value_type)}"
+    if pa.types.is_list(column):
+        return f"list of {type_name(column.value_type)}"
+    if pa.types.is_timestamp(column):
+        return "time" if column.tz else "time without zone"
+    return {"string": "text", "bool": "boolean", "float": "float32", "double": "float64"}.get(str(column), str(column))
+
+
+def section(name: str) -> str:
+    """One table of the lake as a table of the page."""
+    columns, what = TABLES[name]
+    meanings = MEANINGS[name]
+    if set(meanings) != set(columns.names):
+        raise SystemExit(f"{name}: meanings and columns differ in {sorted(set(meanings) ^ set(columns.names))}")
+    lines = [f"## {name}", "", what, "", "| column | type | meaning |", "|---|---|---|"]
+    for field in columns:
+        notes = (["key"] if field.metadata else []) + ([] if field.nullable or field.metadata else ["never null"])
+        meaning = "; ".join([meanings[field.name], *(f"*{note}*" for note in notes)])
+        lines.append(f"| `{field.name}` | {type_name(field.type)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(section(name) for name in TABLES)])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE}")
