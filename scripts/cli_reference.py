@@ -28,8 +28,7 @@ and then prints one JSON value on stdout; progress and notes go to stderr. What 
 
 def help_page(*words: str) -> str:
     """What `imagelake WORDS --help` prints, on a terminal of `COLUMNS` columns."""
-    # TERM: typer's help is plain only where it is not told of colors.
-    environment = {"COLUMNS": COLUMNS, "TERM": "dumb", "NO_COLOR": "1"}
+    environment = {"COLUMNS": COLUMNS, "TERM": "dumb", "NO_COLOR": "1"}  # the same page wherever it is made
     done = CliRunner().invoke(app, [*words, "--help"], prog_name="imagelake", env=environment)
     if done.exit_code:
         raise RuntimeError(f"imagelake {' '.join(words)} --help failed:\n{done.output}")

@@ -198,6 +198,37 @@ def test_bad_pictures_say_why(data, word):
     assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("image_format", sorted({name.split()[0] for name in PICTURES}))
+def test_every_format_finds_out_that_it_is_cut_off(image_format):
+    """Half a file is refused, whatever the format."""
+    data = PICTURES[f"{image_format} P" if image_format == "gif" else f"{image_format} RGB"]
+    with pytest.raises(ImageError, match=r"truncated|broken"):
+        decode_rgb(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"II*\x00\x10\x00\x00\x00CR\x02\x00" + bytes(64),
+        b"FUJIFILMCCD-RAW 0201" + bytes(64),
+        b"\x00\x00\x00\x18ftypcrx \x00\x00\x00\x01crx isom",
+        b"IIU\x00\x08\x00\x00\x00" + bytes(64),
+    ],
+)
+def test_camera_raw_is_refused_by_name(data):
+    """Raw files of Canon, Fujifilm and Panasonic are told from pictures."""
+    with pytest.raises(ImageError, match="camera raw"):
+        decode_rgb(data)
+
+
+@pytest.mark.parametrize("tags", [{0xC612: b"\x01\x04\x00\x00"}, {0x00FE: 1, 0x014A: 8}])
+def test_raw_files_that_are_tiff_are_refused(tags):
+    """What a DNG, NEF or ARW holds as a TIFF is a tiny preview: it is not taken for the picture."""
+    data = save(Image.fromarray(scene()), "TIFF", tiffinfo=tags)
+    with pytest.raises(ImageError, match="camera raw"):
+        decode_rgb(data)
+
+
 def test_a_jpeg_bomb_is_refused_by_its_header():
     """A size above the limit is refused before anything is decoded."""
     data = bytearray(PICTURES["jpeg RGB"])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from imagelake.pixels.reduction import reduce_to
 
-WORKING_SIDE = 128
+WORKING_SIDE = 256
 """Figures are measured on the picture reduced so that its longer side has at most this many pixels.
 
 So the figures of a picture and of its larger copy are comparable, and a JPEG need only be decoded at a smaller scale.

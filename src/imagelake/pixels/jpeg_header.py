@@ -83,7 +83,7 @@ def _find_late_exif(data: bytes, position: int) -> bytes:
     """Find an EXIF segment between the frame header and the scan, where a few writers put it."""
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
-        if marker == 0xDA or marker == 0xD9:  # noqa: PLR1714 - not a set: this runs for every segment of every file
+        if marker == 0xDA or marker == 0xD9:  # no set: this runs for every segment of every file
             break
         length = (data[position + 2] << 8) | data[position + 3]
         if marker == 0xE1 and data.startswith(_EXIF, position + 4):

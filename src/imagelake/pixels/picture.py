@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 from dataclasses import dataclass, field
 
 from PIL import ImageFile
@@ -18,6 +20,7 @@ MAX_PIXELS = 178_956_970
 
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+_SUBFILE_TYPE, _SUB_DIRECTORIES = 0x00FE, 0x014A
 _SWAPPING = frozenset({5, 6, 7, 8})
 
 
@@ -106,11 +109,11 @@ def _open_jpeg(data: bytes) -> Picture:
 def _open_other(data: bytes, image_format: str) -> Picture:
     """Read any other header with Pillow."""
     _check_size(*_stated_size(data, image_format))  # Pillow does not know a picture without pixels for one
+    if image_format == "tiff":
+        _refuse_raw(data)
     with open_with_pillow(data, image_format) as image:
         width, height = image.size
         _check_size(width, height)  # before the frames are counted
-        if image_format == "tiff":
-            _refuse_raw(data)
         mode = image.mode
         fast = image_format == "webp" and mode == "RGB"
         exif = _as_bytes(image.info.get("exif"))
@@ -170,15 +173,18 @@ def _valid_orientation(value: object) -> int:
 def _refuse_raw(data: bytes) -> None:
     """Refuse camera raw files that look like TIFF: what they hold as a TIFF is a tiny preview.
 
+    CR2 has its own mark and DNG its own tag; NEF, ARW and PEF start with a reduced picture and keep the raw one below.
+
     Raises:
         ImageError: It is one.
     """
     is_raw = data[8:10] == b"CR"
-    try:
+    with contextlib.suppress(ValueError, struct.error):  # no directory to be read: no raw file either
         block = TiffBlock(data)
-        is_raw = is_raw or DNG_VERSION in block.read_directory(block.first)[0]
-    except ValueError:
-        return
+        tags, _broken = block.read_directory(block.first)
+        kind = tags.get(_SUBFILE_TYPE)
+        is_preview = isinstance(kind, int) and kind & 1 == 1
+        is_raw = is_raw or DNG_VERSION in tags or (is_preview and _SUB_DIRECTORIES in tags)
     if is_raw:
         raise ImageError("this is a camera raw file, not a picture: develop it to JPEG or TIFF first")
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from imagelake.errors import InputError
 from imagelake.pixels.reduction import reduce_to
 
-THUMBNAIL_SIDE = 128
+THUMBNAIL_SIDE = 256
 """The side of the thumbnails that `describe` makes; larger ones cost as `figures.WORKING_SIDE` tells."""
 
 

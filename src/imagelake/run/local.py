@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from imagelake.steps.step import Batches, Function, Step
 
-MAX_BYTES = 64 << 20
+MAX_BYTES = 32 << 20
 
 
 def worker_count() -> int:

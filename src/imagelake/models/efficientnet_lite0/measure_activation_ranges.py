@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import skimage.data
 import sklearn.datasets
@@ -108,7 +107,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("activation_ranges.json"))
     arguments = parser.parse_args()
-    cv2.setNumThreads(1)
     model = manifest("efficientnet-lite0", precision="fp32")
     weights = read_weights(find_weights(model), model.weights_sha256)
     pictures = photos()
