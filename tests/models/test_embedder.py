@@ -46,6 +46,17 @@ def test_splitting_a_batch_changes_nothing(opened):
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 
+def test_a_run_can_be_repeated(opened, model_cache):
+    """The same batch gives the same bits, in this session and in another; other threads change it by 1e-5 at most."""
+    pictures = probe_pictures((SIZE, SIZE), 7)
+    expected = opened.embed(pictures)
+    other = open_embedder(opened.manifest, cache_dir=model_cache)
+    for again in (opened, opened, other):
+        np.testing.assert_array_equal(again.embed(pictures), expected)
+    two_threads = open_embedder(opened.manifest, threads=2, cache_dir=model_cache)
+    np.testing.assert_allclose(two_threads.embed(pictures), expected, atol=1e-5)
+
+
 def test_threads_may_share_an_embedder(opened):
     """Calls from many threads at once give what one thread gives."""
     pictures = probe_pictures((SIZE, SIZE), 12)

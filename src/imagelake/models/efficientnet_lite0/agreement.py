@@ -34,10 +34,15 @@ def probe_pictures(size_wh: tuple[int, int], count: int = 6) -> NDArray[np.uint8
 
 
 def mean_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """The mean cosine of the rows of two float arrays [n, d]; a row of zeros counts 0."""
+    """The mean cosine of the rows of two float arrays [n, ...]; a row of zeros counts 0."""
+    return float(np.mean(cosines(one, other)))
+
+
+def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The cosine of each row of two float arrays [n, ...], float64 [n]; a row of zeros has 0."""
     a, b = (v.reshape(len(v), -1).astype(np.float64) for v in (one, other))
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(np.mean(np.sum(a * b, axis=1) / np.maximum(lengths, 1e-30)))
+    return np.asarray(np.sum(a * b, axis=1) / np.maximum(lengths, 1e-30), np.float64)
 
 
 def measure(exact: Runtime, rounded: Runtime, output: str, size_wh: tuple[int, int]) -> float:
