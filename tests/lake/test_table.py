@@ -74,17 +74,17 @@ def test_a_patch_changes_its_columns_only(images):
     assert images.bytes_of(ids[:1]) == {ids[0]: rows.column("bytes")[0].as_py()}
 
 
-def test_folding_keeps_every_row(images):
+def test_tidying_keeps_every_row(images):
     """Many small commits become one fragment with the same rows and bytes; a full table is left alone."""
-    assert not images.fold()
+    assert not images.tidy()
     for n in range(20):
         images.insert_new(image_rows(range(n * 3, n * 3 + 3)))
-    assert images.fold()
+    assert images.tidy()
     rows = image_rows(range(60))
     assert images.bytes_of(rows.column("id").to_pylist()) == dict(
         zip(rows.column("id").to_pylist(), rows.column("bytes").to_pylist(), strict=True)
     )
-    assert not images.fold()
+    assert not images.tidy()
 
 
 WRITER = textwrap.dedent(

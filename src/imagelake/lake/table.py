@@ -28,7 +28,7 @@ BLOB = "bytes"
 STORAGE_VERSION = "2.2"
 _FRAGMENT_BYTES = 64 << 20
 _SMALL_FRAGMENTS = 16  # that many make it worth folding them
-_KEEP_VERSIONS = timedelta(days=7)
+_KEEP_VERSIONS = timedelta(days=1)
 _CACHE_BYTES = 64 << 20
 
 
@@ -225,32 +225,33 @@ class Table:
         with our_errors(self.uri):
             patiently(lambda: self._newest().delete(where))
 
-    def fold(self) -> bool:
-        """Fold many small fragments into few, and drop old versions that nobody tagged. Safe beside other writers.
+    def tidy(self) -> bool:
+        """Fold many small fragments into few, and drop versions older than a day that nobody tagged.
 
-        The size of a fragment is set from bytes, so that a full one is never copied again.
+        Safe beside other writers, who come first: what they disturb is left for the next run. The size of a fragment is
+        set from bytes, so that a full one is never copied again.
 
         Returns:
-            Whether there was something to fold and no other writer was in the way.
+            Whether fragments were folded.
         """
         with our_errors(self.uri):
-            dataset = self._newest()
-            fragments = dataset.get_fragments()
-            rows = sum(fragment.count_rows() for fragment in fragments)
-            if rows == 0:
-                return False
-            target_rows = max(1, _FRAGMENT_BYTES * rows // max(self._byte_size(dataset), 1))
-            small = sum(fragment.count_rows() < target_rows // 2 for fragment in fragments)
-            if small < _SMALL_FRAGMENTS:
-                return False
             try:
-                dataset.optimize.compact_files(target_rows_per_fragment=target_rows, num_threads=1)
+                folded = self._fold()
                 self._newest().cleanup_old_versions(older_than=_KEEP_VERSIONS, error_if_tagged_old_versions=False)
             except (OSError, RuntimeError) as error:
                 if is_conflict(error):
-                    return False  # upkeep can wait for the next run
+                    return False
                 raise
-            return True
+            return folded
+
+    def _fold(self) -> bool:
+        dataset = self._newest()
+        fragment_rows = [fragment.count_rows() for fragment in dataset.get_fragments()]
+        target_rows = max(1, _FRAGMENT_BYTES * sum(fragment_rows) // max(self._byte_size(dataset), 1))
+        if sum(rows < target_rows // 2 for rows in fragment_rows) < _SMALL_FRAGMENTS:
+            return False
+        dataset.optimize.compact_files(target_rows_per_fragment=target_rows, num_threads=1)
+        return True
 
     def _byte_size(self, dataset: Any) -> int:
         if "byte_size" in dataset.schema.names:

@@ -126,7 +126,8 @@ def _refuse_foreign_folder(address: str) -> None:
     if path.exists() and not path.is_dir():
         raise InputError(f"{address} is a file; --lake takes a folder, new or empty.")
     own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings"}
-    foreign = [entry for entry in (os.listdir(path) if path.exists() else []) if entry not in own]  # noqa: PTH208
+    found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
+    foreign = [name for name in found if name not in own and not name.startswith(".")]
     if foreign:
         raise InputError(
             f"{address} holds other files ({foreign[0]!r}, ...); --lake takes a new or empty folder, or a lake."

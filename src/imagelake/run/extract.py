@@ -69,7 +69,7 @@ def extract(
             write_receipt(tables, "extract", set_name(manifest), mark, counts, time.monotonic() - since)
             total += counts
         for table in (vectors, tables.receipts):
-            table.fold()
+            table.tidy()
     seconds = time.monotonic() - began
     rate = total.added / seconds if seconds > 0 else 0.0
     return ExtractReport(

@@ -59,7 +59,7 @@ def ingest(
         write_receipt(tables, "ingest", source.name, FINGERPRINT, counts, time.monotonic() - since)
         total += counts
     for table in (tables.images, tables.receipts, tables.rejections):
-        table.fold()
+        table.tidy()
     seconds = time.monotonic() - began
     rate = total.found / seconds if seconds > 0 else 0.0
     return IngestReport(
