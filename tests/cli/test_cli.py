@@ -164,7 +164,10 @@ def test_ctrl_c_leaves_the_lake_whole(tmp_path):
     data = encode(make_image(1, 1600, 1200), quality=95)
     for number in range(600):
         (photos / f"{number}.jpg").write_bytes(data + bytes([number % 256, number // 256]))
-    command = [sys.executable, "-m", "imagelake", "ingest", str(photos), "--lake", str(tmp_path / "t.lake")]
+    # A test run in the background may have handed down an ignored SIGINT: a user's terminal does not.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{listen}; from imagelake.cli.main import run; run()"
+    command = [sys.executable, "-c", start, "ingest", str(photos), "--lake", str(tmp_path / "t.lake")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         while not (tmp_path / "t.lake" / "receipts.lance").exists():
             time.sleep(0.01)
