@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,6 +75,7 @@ def measure(
     outputs = {p: name for p, name in OUTPUTS.items() if p != "none" or size <= LARGEST_UNPOOLED}
     manifest = zoo.manifest(zoo.models()[0].name, precision=precision, input_size=size, resize=resize)
     runtime = open_session(load_graph(manifest, tuple(outputs.values())), SessionSettings(threads=2))
+    print(f"{precision}, {resize}, {size} px", file=sys.stderr, flush=True)
     prepared = prepare(photos, manifest)
     start = time.perf_counter()
     found = run(runtime, prepared)

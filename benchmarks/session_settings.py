@@ -35,8 +35,8 @@ from imagelake.models.onnx_runtime import OnnxRuntime, SessionSettings, open_ses
 
 OUTPUT = "features_max"
 BATCHES = (1, 4, 8, 16, 32)
-ROUNDS = 5
-TURNS = 20
+ROUNDS = 3
+TURNS = 12
 
 
 def cores() -> int:

@@ -102,6 +102,11 @@ class Lake:
             grid.save_grid(self.tables, [grid.Answer(names[n], n, None, found[n]) for n in found], out)
         return found
 
+    def without_vector(self, embedding_set: str | None = None) -> int:
+        """How many more images than vectors there are in the set that a search uses: those it cannot find."""
+        searcher = self._searcher(SearchOptions(embedding_set=embedding_set))
+        return max(0, self.tables.images.count() - searcher.vectors.count())
+
     def sql(self, query: str) -> pa.Table:
         """The answer to one SELECT over the tables `images`, `regions`, `predictions`, `rejections`, `receipts`, and
         `"embeddings/NAME"`.

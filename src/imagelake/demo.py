@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,7 @@ class DemoReport:
 
 
 def run_demo(folder: Path, photos: Path | None, progress: Progress) -> DemoReport:
-    """Make `folder/photos.lake` and `folder/grid.png` from `photos`, or from sample photos and altered copies of them.
+    """Make a lake in `folder` and `folder/grid.png` from `photos`, or from sample photos and altered copies of them.
 
     Raises:
         InputError: `photos` does not exist.
@@ -60,13 +62,22 @@ def run_demo(folder: Path, photos: Path | None, progress: Progress) -> DemoRepor
     pictures = photos if photos is not None else folder / "photos"
     if photos is None:
         make_copies(sample_photos(), pictures, progress)
-    lake = open_lake(folder / ("photos.lake" if photos is None else f"{photos.resolve().name}.lake"), create=True)
+    lake = open_lake(folder / _lake_name(photos), create=True)
     ingested = lake.ingest(pictures, progress)
     extracted = lake.extract(progress=progress)
     grid = folder / "grid.png"
     lake.search_random(5, SearchOptions(k=3, exclude_self=True), seed=7 if photos is None else None, out=grid)
     found = rate(lake, pictures) if photos is None else []
     return DemoReport(str(pictures), lake.root, str(grid), ingested, extracted, found)
+
+
+def _lake_name(photos: Path | None) -> str:
+    """One lake per folder of photos, so that nobody finds strangers among theirs."""
+    if photos is None:
+        return "sample.lake"
+    place = os.fsencode(photos.resolve())
+    name = "".join(c if c.isalnum() else "-" for c in photos.resolve().name if c.isprintable())
+    return f"{name}-{hashlib.sha256(place).hexdigest()[:8]}.lake"
 
 
 def make_copies(originals: list[Path], folder: Path, progress: Progress) -> None:
@@ -103,7 +114,7 @@ def rate(lake: Lake, folder: Path) -> list[Found]:
         before_others = first = 0
         for path, image_id in altered.items():
             matches = [match.id for match in searcher.by_id(image_id)]
-            others = [match for match in matches if photo_of[match] != _photo(path)]
+            others = [match for match in matches if photo_of.get(match) != _photo(path)]
             nearest_other = matches.index(others[0]) if others else len(matches)
             before_others += original_of[_photo(path)] in matches[:nearest_other]
             first += matches[0] == original_of[_photo(path)]

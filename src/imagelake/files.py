@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from imagelake.errors import InputError
 
@@ -20,11 +20,12 @@ _ENCODED = re.compile('[\x00-\x20\x7f-\xa0\u2028\u2029"%#<>?\ud800-\udfff]')
 
 def path_to_uri(path: str | os.PathLike[str]) -> str:
     """The `file://` URI of a path. A name that is not UTF-8 survives: `uri_to_path` gives it back byte for byte."""
-    return "file://" + _ENCODED.sub(_encode, os.path.abspath(path))  # noqa: PTH100  (Path.absolute() keeps "..")
+    name = os.fsencode(os.path.abspath(path))  # noqa: PTH100  (Path.absolute() keeps "..")
+    return "file://" + _ENCODED.sub(_encode, name.decode("utf-8", "surrogateescape"))
 
 
 def _encode(found: re.Match[str]) -> str:
-    return "".join(f"%{byte:02X}" for byte in os.fsencode(found[0]))
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
 
 
 def uri_to_path(uri: str) -> Path:
@@ -45,5 +46,5 @@ def display_name(uri: str) -> str:
 
 def is_remote(address: str) -> bool:
     """Whether an address names a store (`s3://...`) and not a local path."""
-    scheme = urlsplit(address).scheme
-    return len(scheme) > 1 and scheme != "file"  # one letter is a Windows drive
+    scheme, separator, _ = address.partition("://")
+    return bool(separator) and scheme.isalnum() and scheme != "file"

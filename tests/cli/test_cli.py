@@ -1,6 +1,7 @@
 """The command line, run as a user runs it: in a process of its own."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -176,3 +177,35 @@ def test_ctrl_c_leaves_the_lake_whole(tmp_path):
     assert process.returncode == 130
     assert errors.decode().startswith("imagelake: interrupted. The lake is whole")
     assert answer("ingest", photos, "--lake", tmp_path / "t.lake")["found"] == 600
+
+
+def test_output_that_is_not_utf8_or_full(filled):
+    """Names in any script are printed all the same, and a full disk is one line."""
+    command = [sys.executable, "-m", "imagelake", "sql", "select '日本' as x", "--lake", str(filled / "t.lake")]
+    latin = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert latin.returncode == 0, latin.stderr
+    assert "日本" in latin.stdout.decode()
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"No space left" in done.stderr
+
+
+def test_what_steers_a_terminal_is_not_printed(filled):
+    """Neither from file names nor from metadata."""
+    out, _ = imagelake_cli("sql", "select chr(27) || '[31m' as x", "--lake", filled / "t.lake")
+    assert "\x1b" not in out
+
+
+def test_images_without_vectors_are_mentioned(filled, tmp_path):
+    """A search that could not see everything says so, on stderr."""
+    root = tmp_path / "partial.lake"
+    imagelake_cli("ingest", filled / "photos" / "1.jpg", "--lake", root)
+    query = ("search", filled / "photos" / "1.jpg", "--lake", root)
+    assert "imagelake extract" in imagelake_cli(*query, check=1)[1]
+    imagelake_cli("extract", "--lake", root)
+    imagelake_cli("ingest", filled / "photos" / "2.jpg", "--lake", root)
+    out, errors = imagelake_cli(*query, "--json")
+    assert len(json.loads(out)) == 1
+    assert "1 images have no vector yet" in errors

@@ -47,3 +47,12 @@ def test_a_predicate_chooses_images(lake, photos):
     assert len(matching_ids(lake.tables, "false")) == 0
     with pytest.raises(InputError, match="colour"):
         matching_ids(lake.tables, "colour = 1")
+
+
+def test_columns_of_one_name_are_told_apart(lake):
+    """As they come out of a join."""
+    assert query(lake.tables, "select 1 as a, 2 as a, 3 as a_1, 4 as b").to_pylist() == [
+        {"a": 1, "a_2": 2, "a_1": 3, "b": 4}
+    ]
+    with pytest.raises(InputError, match="UTF-8"):
+        query(lake.tables, "select 'a\udcff'")

@@ -1,6 +1,7 @@
 """The laws of a table, beside other writers too."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from imagelake import schema
-from imagelake.errors import LakeError, LakeNotFoundError, LakeReadOnlyError
+from imagelake.errors import InputError, LakeError, LakeNotFoundError, LakeReadOnlyError
 from imagelake.lake.table import Table
 from imagelake.lake.tables import id_set, open_tables, uris_of
 from privileges import unprivileged
@@ -159,3 +160,22 @@ def test_a_lake_of_a_later_format(tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "FORMAT_VERSION", "2")
     with pytest.raises(LakeError, match="format 1"):
         open_tables(tmp_path / "t.lake")
+
+
+def test_a_lake_that_was_killed_while_it_was_made(tmp_path):
+    """The images table comes last: until then there is no lake, and making it again completes it."""
+    root = tmp_path / "t.lake"
+    tables = open_tables(root, create=True)
+    shutil.rmtree(tables.images.uri)
+    with pytest.raises(LakeNotFoundError):
+        open_tables(root)
+    assert open_tables(root, create=True).images.count() == 0
+    (root / "embeddings" / "half.lance" / "_transactions").mkdir(parents=True)
+    assert tables.embedding_sets() == []
+
+
+def test_a_lake_that_is_a_file(tmp_path):
+    """Says so, and what is allowed."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        open_tables(tmp_path / "file", create=True)

@@ -123,3 +123,24 @@ def test_opening_nothing(tmp_path):
     """Is an error that says how to make a lake."""
     with pytest.raises(LakeNotFoundError):
         imagelake.open(tmp_path / "none.lake")
+
+
+def test_vectors_of_deleted_images_are_not_found(filled, photos):
+    """Another program may delete an image: nothing fails, nothing is miscounted, and new images get their vectors."""
+    gone = filled.search(photos / "3.jpg", k=1)[0]
+    filled.tables.images.delete(f"id = '{gone.id}'")
+    (photos / "3.jpg").unlink()
+    (photos / "new.jpg").write_bytes(encode(make_image(99)))
+    filled.ingest(photos)
+    assert filled.without_vector() == 0  # as many vectors as images, and yet one is missing
+    report = filled.extract()
+    assert (report.found, report.added, report.known) == (12, 1, 11)
+    assert gone.id not in {match.id for match in filled.search(photos / "1.jpg", k=50)}
+    assert len(filled.search(photos / "1.jpg", k=50)) == 12
+    assert gone.id not in filled.search_random(50, imagelake.SearchOptions())
+
+
+def test_a_seed_below_zero(filled):
+    """Is refused."""
+    with pytest.raises(InputError, match="--seed is -1"):
+        filled.search_random(1, imagelake.SearchOptions(), seed=-1)

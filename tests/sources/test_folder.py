@@ -109,3 +109,13 @@ def test_what_cannot_be_read_is_a_row_with_its_reason(tmp_path):
 def test_one_file_is_a_source_too(photos):
     """Its one picture."""
     assert names_of(photos / "3.jpg") == ["3.jpg"]
+
+
+def test_links_that_lead_nowhere_end_nothing(tmp_path):
+    """A link to itself is a rejection; a link into a closed folder is passed over."""
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "good.jpg").write_bytes(encode(make_image(1)))
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {files.display_name(row["uri"]): row["error"] for row in rows_of(tmp_path)}
+    assert set(reasons) == {"loop.jpg", "good.jpg"}
+    assert "symbolic links" in reasons["loop.jpg"]

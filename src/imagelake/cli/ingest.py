@@ -45,6 +45,8 @@ def ingest(
             f"{report.found:,} found: {report.added:,} added, {report.known:,} known, {report.rejected:,} rejected "
             f"({report.seconds:,.1f} s, {report.images_per_s:,.0f} images/s)"
         )
+        if not report.found:
+            write_note(f"{folder} holds no pictures. Hidden files, other files and lakes are skipped.")
         if report.rejected:
             write_note(f"Why were some rejected? imagelake rejections --lake {lake}")
     if strict and report.rejected:

@@ -69,7 +69,7 @@ def sql(
     if json:
         write_json(answer.to_pylist())
     else:
-        write_table(answer.column_names, [list(row.values()) for row in answer.to_pylist()])
+        write_table(answer.column_names, zip(*(column.to_pylist() for column in answer.columns), strict=True))
 
 
 def rejections(lake: LakeOption, json: JsonOption = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -37,8 +38,12 @@ def _root(
 
 def run() -> None:
     """Run the command line. An error that a user can mend is one line on stderr and exit code 1."""
+    # A lake holds names in any script, whatever the terminal was told.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app()
-    except ImagelakeError as error:
+        app(standalone_mode=True)
+    except (ImagelakeError, OSError) as error:  # an OSError that reaches this place is of stdout: a full disk
         write_note(f"imagelake: {error}")
         sys.exit(1)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+
+# What steers a terminal; a file name or an EXIF field may hold it.
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 LakeOption = Annotated[str, typer.Option("--lake", "-l", help="The lake: a folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
@@ -57,6 +61,6 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if value is None else str(_plain(value))) for value in row))
+        table.add_row(*(Text("" if value is None else _CONTROL.sub("\ufffd", str(_plain(value)))) for value in row))
     wide = None if sys.stdout.isatty() else 200  # a file or a pipe has no width of its own
     Console(width=wide).print(table)

@@ -62,6 +62,9 @@ def search(
             write_json(matches)
         else:
             write_table(["distance", "uri"], [(f"{m.distance:.4f}", m.uri) for m in matches], right=["distance"])
+    missing = opened.without_vector(embedding_set)
+    if missing:
+        write_note(f"{missing:,} images have no vector yet and were not searched. Run: imagelake extract --lake {lake}")
     if grid and not json:
         write_note(f"Grid: {grid}")
 

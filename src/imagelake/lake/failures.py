@@ -16,6 +16,7 @@ T = TypeVar("T")
 PATIENCE_S = 120.0
 _FULL = re.compile(r"os error (28|122|27)\b|no space left|quota exceeded|file too large", re.IGNORECASE)
 _READ_ONLY = re.compile(r"os error (13|30|1)\b|permission denied|read-only file system", re.IGNORECASE)
+_SOURCE_PLACE = re.compile(r",? /\S+\.rs:\d+:\d+")  # where in the format's own code
 _CONFLICT = re.compile(
     r"commit conflict|too many concurrent writers|concurrent modification|please retry", re.IGNORECASE
 )
@@ -46,7 +47,8 @@ def our_errors(uri: str) -> Iterator[None]:
             ) from error
         if is_conflict(error):
             raise LakeConflictError(f"Other writers kept {uri} busy; nothing was lost, run again.") from error
-        raise LakeError(f"{uri}: {text.splitlines()[0] if text else type(error).__name__}") from error
+        reason = _SOURCE_PLACE.sub("", text.splitlines()[0]) if text else type(error).__name__
+        raise LakeError(f"{uri}: {reason}") from error
 
 
 def patiently(operation: Callable[[], T], patience_s: float = PATIENCE_S) -> T:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from imagelake.lake.sql import query
-from imagelake.lake.tables import Tables
+from imagelake.lake.tables import Tables, manifest_text
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def describe_lake(tables: Tables) -> LakeInfo:
 def _set_info(tables: Tables, name: str) -> EmbeddingSetInfo:
     table = tables.embeddings(name)
     columns = table.schema
-    manifest = json.loads((columns.metadata or {})[b"imagelake:manifest"])
+    manifest = json.loads(manifest_text(table))
     return EmbeddingSetInfo(
         name=name,
         model=manifest["name"],

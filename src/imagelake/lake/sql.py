@@ -46,6 +46,8 @@ def query(tables: Tables, statement: str) -> pa.Table:
     Raises:
         InputError: the query is wrong, or is more than a query.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in statement):  # bytes of the command line that are not UTF-8
+        raise InputError("The SQL has bytes that are not UTF-8. Give it in UTF-8.")
     with our_errors(tables.root), _connection(tables) as connection:
         try:
             parsed = connection.extract_statements(statement)
@@ -54,10 +56,24 @@ def query(tables: Tables, statement: str) -> pa.Table:
                 duckdb.StatementType.EXPLAIN,
             }:
                 raise InputError("Give one SELECT: `imagelake sql` reads, it does not change the lake.")
-            return connection.sql(statement).to_arrow_table()
+            answer = connection.sql(statement).to_arrow_table()
+            return answer.rename_columns(_distinct(answer.column_names))
         except duckdb.Error as error:
             names = ", ".join(f'"{name}"' if "/" in name else name for name in tables.all())
             raise InputError(f"SQL: {error}\nTables: {names}.") from error
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Number the names that come again, as in a join: id, id_1, ..."""
+    taken: set[str] = set()
+    for position, name in enumerate(names):
+        number, candidate = 0, name
+        while candidate in taken or (number and candidate in names):
+            number += 1
+            candidate = f"{name}_{number}"
+        taken.add(candidate)
+        names[position] = candidate
+    return names
 
 
 def matching_ids(tables: Tables, predicate: str) -> pa.Array:

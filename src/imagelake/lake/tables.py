@@ -64,7 +64,12 @@ class Tables:
     def embedding_sets(self) -> list[str]:
         """The names of the embedding sets, sorted."""
         names = _child_names(f"{self.root}/embeddings")
-        return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+        sets = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+        # Not one that is half made, or that another program put there.
+        return [name for name in sets if self._is_ours(Table(self._address(f"embeddings/{name}")))]
+
+    def _is_ours(self, table: Table) -> bool:
+        return table.exists() and b"imagelake:manifest" in (table.schema.metadata or {})
 
     def embeddings(self, name: str) -> Table:
         """The embedding set `name`.
@@ -100,6 +105,8 @@ def open_tables(root: str | os.PathLike[str], *, create: bool = False) -> Tables
         address = os.path.abspath(address.removeprefix("file://"))  # noqa: PTH100
         if os.fsencode(address).decode("utf-8", "replace") != address:
             raise InputError(f"{address!r} is not UTF-8, and a lake's own name must be. Give another --lake.")
+        if Path(address).exists() and not Path(address).is_dir():
+            raise InputError(f"{address} is a file; --lake takes a folder, new or empty, or a lake.")
     tables = Tables(address.rstrip("/"))
     if not tables.images.exists():
         if not create:
@@ -110,7 +117,8 @@ def open_tables(root: str | os.PathLike[str], *, create: bool = False) -> Tables
     elif not create:
         _check_format(tables)
         return tables
-    for name, columns in _FIXED.items():
+    for name, columns in sorted(_FIXED.items(), key=lambda item: item[0] == "images"):
+        # The images table comes last: where it is, the lake is complete, whoever was killed in between.
         target = Table(tables._address(name))  # noqa: SLF001  (the same file)
         if not target.exists():
             table.create(target.uri, columns, with_blob=name == "images")
@@ -123,8 +131,6 @@ def _refuse_foreign_folder(address: str) -> None:
     if is_remote(address):
         return
     path = Path(address)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{address} is a file; --lake takes a folder, new or empty.")
     own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings"}
     found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     foreign = [name for name in found if name not in own and not name.startswith(".")]
@@ -147,6 +153,18 @@ def _child_names(folder: str) -> list[str]:
     store, path = fs.FileSystem.from_uri(folder if is_remote(folder) else os.path.abspath(folder))  # noqa: PTH100
     found = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return sorted(info.base_name for info in found)
+
+
+def manifest_text(embeddings: Table) -> str:
+    """The manifest of an embedding set, as JSON.
+
+    Raises:
+        LakeError: the table has none, so nobody knows what made its vectors.
+    """
+    found = (embeddings.schema.metadata or {}).get(b"imagelake:manifest")
+    if found is None:
+        raise LakeError(f"{embeddings.uri} has no manifest: imagelake did not make it. Choose another embedding set.")
+    return str(found.decode())
 
 
 def id_set(source: Table, where: str | None = None) -> IdSet:

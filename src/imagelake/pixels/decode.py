@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import cv2
 import numpy as np
@@ -16,10 +17,13 @@ from imagelake.pixels.picture import MAX_PIXELS, Picture, open_picture
 from imagelake.pixels.pillow_door import open_with_pillow
 from imagelake.pixels.png_chunks import keep_pixels_only
 
-__all__ = ["HEAVY_PIXELS", "MAX_PIXELS", "Picture", "decode", "decode_rgb", "open_picture"]
+__all__ = ["MAX_PIXELS", "PIXELS_AT_ONCE", "Picture", "decode", "decode_rgb", "open_picture"]
 
-HEAVY_PIXELS = 32_000_000
-"""Pictures with more pixels than this, decoded whole, are decoded one at a time in a process."""
+PIXELS_AT_ONCE = 48_000_000
+"""How many pixels all threads together decode at once; a picture with more is decoded alone."""
+
+HEAVY_PIXELS = 2_000_000
+"""Pictures with fewer pixels than this do not count."""
 
 _FULL = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _REDUCED = (
@@ -27,8 +31,32 @@ _REDUCED = (
     (4, cv2.IMREAD_REDUCED_GRAYSCALE_4 | _FULL),
     (2, cv2.IMREAD_REDUCED_GRAYSCALE_2 | _FULL),
 )
-_heavy_lock = threading.Lock()
 _light = nullcontext()
+
+
+class _PixelBudget:
+    """Room for `PIXELS_AT_ONCE` pixels among all threads; a picture larger than that has it alone."""
+
+    def __init__(self) -> None:
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Wait for room, and give it back."""
+        pixels = min(pixels, PIXELS_AT_ONCE)
+        with self._changed:
+            self._changed.wait_for(lambda: self._used + pixels <= PIXELS_AT_ONCE)
+            self._used += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= pixels
+                self._changed.notify_all()
+
+
+_budget = _PixelBudget()
 
 
 def decode(picture: Picture, min_side: int | None = None) -> NDArray[np.uint8]:
@@ -73,7 +101,7 @@ def _memory_turn(picture: Picture, factor: int) -> AbstractContextManager[object
     pixels = picture.width * picture.height
     if not picture.heavy:
         pixels //= factor * factor
-    return _heavy_lock if pixels > HEAVY_PIXELS else _light
+    return _budget.take(pixels) if pixels > HEAVY_PIXELS else _light
 
 
 def _decode_with_opencv(picture: Picture, flags: int) -> NDArray[np.uint8] | None:

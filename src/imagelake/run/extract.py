@@ -57,10 +57,10 @@ def extract(
         set_name(manifest), schema.embeddings(manifest.dimensions, to_json(manifest), mark)
     )
     done = id_set(vectors)
-    images = tables.images.count()
-    total = Counts(known=len(done))
-    if images > len(done):
-        progress.start("extract", images - len(done))
+    known, waiting = _count(tables.images, done)
+    total = Counts(known=known)
+    if waiting:
+        progress.start("extract", waiting)
         step = Embed(manifest, on_progress=progress.say)
         embedded = run_local(_pending(tables.images, done), [step], workers=worker_count())
         for piece in gather(_counted(embedded, progress), commit):
@@ -89,6 +89,15 @@ def _counted(batches: Batches, progress: Progress) -> Batches:
     for batch in batches:
         yield batch
         progress.advance(batch.num_rows)
+
+
+def _count(images: Table, done: IdSet) -> tuple[int, int]:
+    """How many images have a vector, and how many wait for one. A vector whose image is gone counts for neither."""
+    known = waiting = 0
+    for page in images.scan(["id"], batch_rows=65536):
+        have = int(done.contains(page.column("id")).sum())
+        known, waiting = known + have, waiting + page.num_rows - have
+    return known, waiting
 
 
 def _pending(images: Table, done: IdSet) -> Iterator[pa.RecordBatch]:

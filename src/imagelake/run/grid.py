@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imagelake.errors import InputError
 from imagelake.files import display_name
 from imagelake.lake.tables import Tables, uris_of
 from imagelake.pixels.decode import decode_rgb
 from imagelake.pixels.grid import Cell, draw_grid, save_png
+from imagelake.pixels.reduction import reduce_to
 from imagelake.run.search import Match
 
 _CELL_PIXELS = 448
@@ -48,11 +52,16 @@ def _row(tables: Tables, answer: Answer) -> list[Cell]:
     wanted = [match.id for match in answer.matches] + ([answer.query_id] if answer.query_id else [])
     stored = tables.images.bytes_of(wanted)
     query = answer.query_bytes if answer.query_id is None else stored[answer.query_id]
-    cells = [Cell(decode_rgb(query or b"", min_side=_CELL_PIXELS), "query", answer.query_name)]
+    cells = [Cell(_decode_for_cell(query or b""), "query", answer.query_name)]
     for match in answer.matches:
-        image = decode_rgb(stored[match.id], min_side=_CELL_PIXELS)
+        image = _decode_for_cell(stored[match.id])
         cells.append(Cell(image, f"{match.distance:.4f}", display_name(match.uri)))
     return cells
+
+
+def _decode_for_cell(data: bytes) -> NDArray[np.uint8]:
+    """No more pixels than a cell shows, so that a large grid of large pictures fits into memory."""
+    return reduce_to(decode_rgb(data, min_side=_CELL_PIXELS), _CELL_PIXELS)
 
 
 def name_of(tables: Tables, image_id: str) -> str:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from imagelake.errors import ImageError, InputError
 from imagelake.lake.ids import IdSet
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.table import Table
-from imagelake.lake.tables import Tables, uris_of
+from imagelake.lake.tables import Tables, id_set, manifest_text, uris_of
 from imagelake.models.embedder import Embedder, open_embedder
 from imagelake.models.manifest import Manifest, from_json
 from imagelake.run.extract import set_name
@@ -60,8 +61,9 @@ class Searcher:
         self._tables = tables
         self._options = options
         self.vectors = tables.embeddings(_choose_set(tables, options.embedding_set, default))
-        metadata = self.vectors.schema.metadata or {}
-        self.manifest = from_json(metadata[b"imagelake:manifest"].decode())
+        if self.vectors.count() == 0:
+            raise _no_vectors(tables)
+        self.manifest = from_json(manifest_text(self.vectors))
         self._allowed = None if options.where is None else IdSet([matching_ids(tables, options.where)])
         self._embedder: Embedder | None = None
 
@@ -99,13 +101,16 @@ class Searcher:
     def _nearest(self, vector: npt.NDArray[np.float32], own_id: str) -> list[Match]:
         k = self._options.k + (1 if self._options.exclude_self else 0)
         found = nearest(vector, self._blocks(), k, self.manifest.metric)
-        pairs = [
-            (str(image_id), float(distance))
-            for image_id, distance in zip(found.ids, found.distances, strict=True)
+        uris = uris_of(self._tables.images, found.ids.tolist())
+        if len(uris) < len(found.ids):  # vectors whose images were deleted: search among the others
+            self._allowed = id_set(self._tables.images)
+            return self._nearest(vector, own_id)
+        matches = [
+            Match(image_id, uris[image_id][0], distance)
+            for image_id, distance in zip(found.ids.tolist(), found.distances.tolist(), strict=True)
             if not (self._options.exclude_self and image_id == own_id)
-        ][: self._options.k]
-        uris = uris_of(self._tables.images, [image_id for image_id, _ in pairs])
-        return [Match(image_id, uris[image_id][0], distance) for image_id, distance in pairs]
+        ]
+        return matches[: self._options.k]
 
     def _blocks(self) -> Iterator[Block]:
         for batch in self.vectors.scan(["id", "vector"], batch_rows=_BLOCK_ROWS):
@@ -128,8 +133,12 @@ def _choose_set(tables: Tables, asked: str | None, default: Manifest) -> str:
     if len(sets) == 1:
         return sets[0]
     if not sets:
-        raise InputError(f"No image of {tables.root} has a vector yet. Run: imagelake extract --lake {tables.root}")
+        raise _no_vectors(tables)
     raise InputError(f"This lake has several embedding sets; choose one with --set: {', '.join(sets)}.")
+
+
+def _no_vectors(tables: Tables) -> InputError:
+    return InputError(f"No image of {tables.root} has a vector yet. Run: imagelake extract --lake {tables.root}")
 
 
 def random_ids(tables: Tables, vectors: Table, count: int, seed: int | None) -> Sequence[str]:
@@ -140,9 +149,13 @@ def random_ids(tables: Tables, vectors: Table, count: int, seed: int | None) -> 
     """
     if count < 1:
         raise InputError(f"--random is {count}; it must be 1 or more.")
-    ids = sorted(vectors.read(["id"]).column("id").to_pylist())
+    if seed is not None and seed < 0:
+        raise InputError(f"--seed is {seed}; it must be 0 or more.")
+    with_vector = vectors.read(["id"]).column("id").combine_chunks()
+    present = id_set(tables.images).contains(with_vector)  # an image may have been deleted since
+    ids = sorted(with_vector.filter(pa.array(present)).to_pylist())
     if not ids:
-        raise InputError(f"No image of {tables.root} has a vector yet. Run: imagelake extract --lake {tables.root}")
+        raise _no_vectors(tables)
     chosen = np.random.default_rng(seed).permutation(len(ids))[:count]
     return [ids[position] for position in chosen]
 

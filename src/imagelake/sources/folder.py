@@ -96,10 +96,18 @@ def _walk(root: str) -> Iterator[str]:
             continue
         if any(entry.name == "images.lance" for entry in entries):
             continue
-        below = [entry.path for entry in entries if entry.is_dir()]
+        below = [entry.path for entry in entries if _is_folder(entry)]
         inside = set(below)
         yield from (entry.path for entry in entries if entry.path not in inside)
         waiting.extend(reversed(below))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether to enter it. What cannot be asked (a link to itself, a link into a closed folder) is read as a file."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _suffix(path: str) -> str:
