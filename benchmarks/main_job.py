@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="seconds instead of minutes, for the tests")
     parser.add_argument("--json", type=Path, help="write the figures and the machine here (two files)")
     options = parser.parse_args()
-    count, repeats, sizes = (32, 1, [16, 160]) if options.small else (1989, 3, [663, 6630, 66300])
+    count, repeats, sizes = (32, 1, [16, 160]) if options.small else (1989, 3, [2000, 6630, 20000])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = sorted(pictures(count, folder / "photos").iterdir())
