@@ -35,8 +35,8 @@ from imagelake.models.onnx_runtime import OnnxRuntime, SessionSettings, open_ses
 
 OUTPUT = "features_max"
 BATCHES = (1, 4, 8, 16, 32)
-ROUNDS = 3
-TURNS = 12
+ROUNDS = 5
+TURNS = 20
 
 
 def cores() -> int:
@@ -209,7 +209,7 @@ def main() -> None:
     for row in turns:
         spread = f"{row['ratio']} ({row['quarter_below']}-{row['quarter_above']})"
         left = f"{row['precision']} | {row['calls']} x {row['threads']} | {row['batch']} | {row['images_per_s']}"
-        print(f"| {left} | {spread} |")
+        print(f"| {left} | {spread} |", flush=True)
     print()
     rows = run_rounds(
         cases(small=arguments.small), 1 if arguments.small else ROUNDS, ["--small"] if arguments.small else []
