@@ -10,7 +10,7 @@ from imagelake.errors import ImagelakeError, InputError, ModelError
 from imagelake.models import embedder as embedder_module
 from imagelake.models import graph_cache, zoo
 from imagelake.models.efficientnet_lite0.agreement import probe_pictures
-from imagelake.models.embedder import Embedder, normalize, open_embedder, settle_default
+from imagelake.models.embedder import Embedder, normalize, open_embedder, settle, settle_default
 from imagelake.models.onnx_runtime import open_session
 from imagelake.models.torch_checkpoint import read_checkpoint
 
@@ -204,6 +204,9 @@ def test_auto_goes_on_in_fp32(monkeypatch, model_cache):
     told: list[str] = []
     assert settle_default(told.append).precision == "fp32"
     assert "int8 disagrees" in told[0]
+    small = zoo.manifest("efficientnet-lite0", input_size=96)
+    assert small.precision == "int8"
+    assert settle(small) == zoo.manifest("efficientnet-lite0", input_size=96, precision="fp32")
     with pytest.raises(ModelError, match="int8 disagrees"):
         open_embedder(zoo.default_manifest("int8"))
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 import imagelake
 from imagelake.errors import ImageError, InputError, LakeNotFoundError
+from imagelake.run.search import Searcher
 from pictures import encode, make_image
 
 
@@ -144,3 +145,13 @@ def test_a_seed_below_zero(filled):
     """Is refused."""
     with pytest.raises(InputError, match="--seed is -1"):
         filled.search_random(1, imagelake.SearchOptions(), seed=-1)
+
+
+def test_a_predicate_still_holds_where_images_are_deleted_meanwhile(filled, photos):
+    """The search begins again among those that are left, not among all."""
+    searcher = Searcher(filled.tables, imagelake.SearchOptions(k=50, where="format = 'jpeg'"), filled.default_model())
+    gone = filled.search(photos / "3.jpg", k=1)[0].id
+    filled.tables.images.delete(f"id = '{gone}'")
+    matches = searcher.by_bytes((photos / "1.jpg").read_bytes())
+    assert len(matches) == 9
+    assert all(match.uri.endswith(".jpg") for match in matches)

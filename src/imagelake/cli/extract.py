@@ -58,9 +58,12 @@ def extract(
     chosen = imagelake.model(
         model, precision=precision.value, input_size=input_size, pooling=None if pooling is None else pooling.value
     )
-    from imagelake.cli.bar import progress_bar  # late: --help draws none
+    from imagelake.cli.bar import progress_bar  # late: --help needs neither
+    from imagelake.models.embedder import settle
 
     with progress_bar() as bar:
+        if precision is Precision.auto:
+            chosen = settle(chosen, bar.say)
         report = opened.extract(chosen, bar)
     if json:
         write_json(report)

@@ -43,7 +43,7 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        app()
     except (ImagelakeError, OSError) as error:  # an OSError that reaches this place is of stdout: a full disk
         write_note(f"imagelake: {error}")
         sys.exit(1)

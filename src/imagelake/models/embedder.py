@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,23 +98,28 @@ def open_embedder(
     return Embedder(manifest, open_session(graph, SessionSettings(threads=threads)))
 
 
-def settle_default(on_progress: OnProgress | None = None, cache_dir: Path | None = None) -> Manifest:
-    """The default model in the precision that is right here.
+def settle(manifest: Manifest, on_progress: OnProgress | None = None, cache_dir: Path | None = None) -> Manifest:
+    """The manifest in the precision that is right here: what precision `auto` means.
 
-    Int8 where the processor has int8 dot products and the check against fp32 passes, fp32 otherwise.
+    A manifest in int8 stays so where the check against fp32 passes; where it fails, the same in fp32 comes back.
 
     Raises:
         ModelError: the weights are not installed or not the right ones.
     """
-    manifest = zoo.default_manifest()
-    if manifest.precision == "int8":
-        try:
-            load_graph(manifest, (_OUTPUT_OF_POOLING[manifest.pooling],), cache_dir, on_progress)
-        except ModelError as error:
-            manifest = zoo.default_manifest("fp32")
-            if on_progress is not None:
-                on_progress(f"going on in fp32: {error}")
+    if manifest.precision == "fp32":
+        return manifest
+    try:
+        load_graph(manifest, (_OUTPUT_OF_POOLING[manifest.pooling],), cache_dir, on_progress)
+    except ModelError as error:
+        if on_progress is not None:
+            on_progress(f"going on in fp32: {error}")
+        return dataclasses.replace(manifest, precision="fp32")
     return manifest
+
+
+def settle_default(on_progress: OnProgress | None = None) -> Manifest:
+    """The default model in the precision that is right here: see `settle`."""
+    return settle(zoo.default_manifest(), on_progress)
 
 
 def normalize(vectors: NDArray[np.float32]) -> None:

@@ -16,10 +16,9 @@ from imagelake.lake.tables import Tables, id_set, uris_of
 from imagelake.models.manifest import Manifest, fingerprint, to_json
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
-from imagelake.run.progress import Progress, Silent
+from imagelake.run.progress import Progress, Silent, counted
 from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
 from imagelake.steps.embed import Embed
-from imagelake.steps.step import Batches
 
 _BATCH_ROWS = 16  # a few calls of the model
 _BATCH_BYTES = 16 << 20
@@ -63,7 +62,7 @@ def extract(
         progress.start("extract", waiting)
         step = Embed(manifest, on_progress=progress.say)
         embedded = run_local(_pending(tables.images, done), [step], workers=worker_count())
-        for piece in gather(_counted(embedded, progress), commit):
+        for piece in gather(counted(embedded, progress), commit):
             since = time.monotonic()
             counts = _commit(tables, vectors, piece)
             write_receipt(tables, "extract", set_name(manifest), mark, counts, time.monotonic() - since)
@@ -83,12 +82,6 @@ def extract(
         seconds=round(seconds, 3),
         images_per_s=round(rate, 1),
     )
-
-
-def _counted(batches: Batches, progress: Progress) -> Batches:
-    for batch in batches:
-        yield batch
-        progress.advance(batch.num_rows)
 
 
 def _count(images: Table, done: IdSet) -> tuple[int, int]:

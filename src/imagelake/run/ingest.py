@@ -16,12 +16,11 @@ from imagelake.lake.table import one_of
 from imagelake.lake.tables import Tables, id_set, uris_of
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
-from imagelake.run.progress import Progress, Silent
+from imagelake.run.progress import Progress, Silent, counted
 from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
 from imagelake.sources.source import Source
 from imagelake.steps.describe import FINGERPRINT, Describe
 from imagelake.steps.identify import Identify
-from imagelake.steps.step import Batches
 
 _LOOKUP_ROWS = 1024
 _COMMIT = CommitSize()
@@ -53,7 +52,7 @@ def ingest(
     steps = (Identify(id_set(tables.images)), Describe())
     total = Counts()
     described = run_local(source.batches(), steps, workers=worker_count())
-    for piece in gather(_counted(described, progress), commit):
+    for piece in gather(counted(described, progress), commit):
         since = time.monotonic()
         counts = _commit(tables, piece)
         write_receipt(tables, "ingest", source.name, FINGERPRINT, counts, time.monotonic() - since)
@@ -65,12 +64,6 @@ def ingest(
     return IngestReport(
         source.name, total.found, total.added, total.known, total.rejected, round(seconds, 3), round(rate, 1)
     )
-
-
-def _counted(batches: Batches, progress: Progress) -> Batches:
-    for batch in batches:
-        yield batch
-        progress.advance(batch.num_rows)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from imagelake.steps.step import Batches
+
 
 class Progress(Protocol):
     """Called from the thread that runs the work."""
@@ -29,3 +31,10 @@ class Silent:
 
     def say(self, message: str) -> None:
         """Show nothing."""
+
+
+def counted(batches: Batches, progress: Progress) -> Batches:
+    """The same batches; each is reported when the next is asked for."""
+    for batch in batches:
+        yield batch
+        progress.advance(batch.num_rows)

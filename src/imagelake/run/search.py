@@ -64,7 +64,7 @@ class Searcher:
         if self.vectors.count() == 0:
             raise _no_vectors(tables)
         self.manifest = from_json(manifest_text(self.vectors))
-        self._allowed = None if options.where is None else IdSet([matching_ids(tables, options.where)])
+        self._allowed = None if options.where is None else self._find_allowed()
         self._embedder: Embedder | None = None
 
     def by_bytes(self, data: bytes) -> list[Match]:
@@ -83,6 +83,12 @@ class Searcher:
         if vector is None:
             raise InputError(f"The image {image_id} has no vector in this set. Run: imagelake extract")
         return self._nearest(vector, image_id)
+
+    def _find_allowed(self) -> IdSet:
+        """The images that are in the lake now and for which the predicate, if there is one, holds."""
+        if self._options.where is None:
+            return id_set(self._tables.images)
+        return IdSet([matching_ids(self._tables, self._options.where)])
 
     def _stored(self, image_id: str) -> npt.NDArray[np.float32] | None:
         found = self.vectors.rows("id", [image_id], ["vector"])
@@ -103,7 +109,7 @@ class Searcher:
         found = nearest(vector, self._blocks(), k, self.manifest.metric)
         uris = uris_of(self._tables.images, found.ids.tolist())
         if len(uris) < len(found.ids):  # vectors whose images were deleted: search among the others
-            self._allowed = id_set(self._tables.images)
+            self._allowed = self._find_allowed()
             return self._nearest(vector, own_id)
         matches = [
             Match(image_id, uris[image_id][0], distance)
