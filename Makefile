@@ -4,6 +4,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS ?=
+# Installing compiles the hot loops of search, so it is done again when they change.
+INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py $(wildcard src/imagelake/search/c/*.c)
 
 .PHONY: demo test check bench docs format clean
 
@@ -33,11 +35,11 @@ clean:
 	rm -rf $(VENV) demo site .mypy_cache .pytest_cache .ruff_cache
 
 # What the demo needs is less than what the tests need, so a new user waits less.
-$(VENV)/demo: pyproject.toml constraints.txt | $(VENV)/python
+$(VENV)/demo: $(INSTALLED_FROM) | $(VENV)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo]"
 	@touch $@
 
-$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/python
+$(VENV)/dev: $(INSTALLED_FROM) | $(VENV)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@ $(VENV)/demo
 

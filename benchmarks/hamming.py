@@ -1,0 +1,130 @@
+"""How fast exact Hamming search is beside FAISS, USearch and NumKong, whichever are installed.
+
+All get the same random codes and queries and the same number of threads, in turn, and the table shows medians and the
+median ratio within a turn; above 1 means that imagelake is faster. USearch and NumKong need many times as long
+here, so they get a fiftieth of the queries. NumKong only measures: its row is one tile of distances
+after the other with the smallest taken by `numpy.partition`, on one thread for each half of the queries.
+
+    python benchmarks/hamming.py [--small] [--json PATH]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from machine import report
+
+from imagelake.search.hamming import HammingIndex
+
+K = 10
+SLOW = 50  # a slow rival gets one query in so many
+Codes = npt.NDArray[np.uint8]
+Search = Callable[[Codes], npt.NDArray[np.int32]]  # the distances of K neighbors, shape (m, K)
+
+
+def imagelake_search(codes: Codes, threads: int) -> Search:
+    """Our index."""
+    index = HammingIndex(codes, threads=threads)
+    return lambda queries: index.search(queries, K)[0]
+
+
+def faiss_search(codes: Codes, threads: int) -> Search:
+    """IndexBinaryFlat."""
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index.add(codes)
+    return lambda queries: index.search(queries, K)[0]
+
+
+def usearch_search(codes: Codes, threads: int) -> Search:
+    """Exact search over bits."""
+    from usearch.index import MetricKind, search
+
+    def run(queries: Codes) -> npt.NDArray[np.int32]:
+        found = search(codes, queries, K, MetricKind.Hamming, exact=True, threads=threads)
+        return found.distances.reshape(len(queries), K).astype(np.int32)
+
+    return run
+
+
+def numkong_search(codes: Codes, threads: int) -> Search:
+    """Its packed kernel, tile after tile."""
+    import numkong
+
+    tiles = [numkong.hammings_pack(codes[start : start + 4096]) for start in range(0, len(codes), 4096)]
+
+    def run(queries: Codes) -> npt.NDArray[np.int32]:
+        found = [np.asarray(numkong.hammings_packed(queries, tile)) for tile in tiles]
+        nearest = [np.partition(tile, min(K, tile.shape[1]) - 1, axis=1)[:, :K] for tile in found]
+        return np.sort(np.concatenate(nearest, axis=1), axis=1)[:, :K].astype(np.int32)
+
+    def run_threads(queries: Codes) -> npt.NDArray[np.int32]:
+        with ThreadPoolExecutor(threads) as pool:
+            return np.concatenate(list(pool.map(run, np.array_split(queries, threads))))
+
+    return run_threads
+
+
+RIVALS = {"faiss": (faiss_search, 1), "usearch": (usearch_search, SLOW), "numkong": (numkong_search, SLOW)}
+
+
+def compare(rows: int, asked: int, bits: int, threads: int, repeats: int) -> list[dict[str, object]]:
+    """All installed, in turn, on the same codes; every answer must have the same distances as ours."""
+    random = np.random.default_rng(bits)
+    codes = random.integers(0, 256, (rows, bits // 8), dtype=np.uint8)
+    queries = random.integers(0, 256, (asked, bits // 8), dtype=np.uint8)
+    ours = imagelake_search(codes, threads)
+    truth = ours(queries)
+    makers = {name: maker for name, maker in RIVALS.items() if importlib.util.find_spec(name)}
+    searches = [("imagelake", ours, 1)] + [(name, make(codes, threads), slow) for name, (make, slow) in makers.items()]
+    took: dict[str, list[float]] = {name: [] for name, _, _ in searches}
+    for _ in range(repeats):
+        for name, search, slow in searches:
+            part = queries[: max(1, asked // slow)]
+            began = time.perf_counter()
+            distances = search(part)
+            took[name].append((time.perf_counter() - began) / len(part))
+            if not np.array_equal(distances, truth[: len(part)]):
+                message = f"{name} found other distances than imagelake at {bits} bits"
+                raise RuntimeError(message)
+    return [
+        {
+            "bits": bits,
+            "rows": rows,
+            "queries": max(1, asked // slow),
+            "threads": threads,
+            "library": name,
+            "queries/s": 1 / statistics.median(took[name]),
+            "ns/distance": statistics.median(took[name]) / rows * 1e9,
+            "imagelake is faster by": statistics.median(
+                a / b for a, b in zip(took[name], took["imagelake"], strict=True)
+            ),
+        }
+        for name, _, slow in searches
+    ]
+
+
+def main() -> None:
+    """Every width, on one thread and on two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="a second instead of a minute, for the tests")
+    parser.add_argument("--json", type=Path, help="write the figures and the machine here")
+    options = parser.parse_args()
+    rows, repeats = (2000, 1) if options.small else (50_000, 5)
+    cases = [(64, 20)] if options.small else [(64, 10_000), (256, 1000), (1024, 200)]
+    table = [row for bits, asked in cases for threads in (1, 2) for row in compare(rows, asked, bits, threads, repeats)]
+    report(f"hamming: exact search, k = {K}", table, options.json)
+
+
+if __name__ == "__main__":
+    main()
