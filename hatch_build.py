@@ -1,4 +1,4 @@
-"""Compile the hot loops of exact search when the package is built or installed; without a compiler, NumPy does their work."""
+"""Compile the hot loops of exact search when the package is built; without a compiler, NumPy does their work."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ class Clusters:
 
     def _apart(self, label: Ints) -> Points:
         """How far the centroids are from some of them, less a constant a row."""
-        apart: Points = np.einsum("ij,ij->i", self.centroids, self.centroids) - 2 * self.centroids[label] @ self.centroids.T
+        apart: Points = (
+            np.einsum("ij,ij->i", self.centroids, self.centroids) - 2 * self.centroids[label] @ self.centroids.T
+        )
         apart[np.arange(len(label)), label] = -np.inf
         return apart
 
@@ -77,7 +79,9 @@ def cluster(codes: npt.NDArray[np.int8], scales: Points, head: int) -> tuple[Int
         centroids[filled] = np.add.reduceat(points[np.argsort(label, kind="stable")], starts) / sizes[filled, None]
     label = np.concatenate(
         [
-            nearest(codes[start : start + _PART, :head].astype(np.float32) * scales[start : start + _PART, None], centroids)
+            nearest(
+                codes[start : start + _PART, :head].astype(np.float32) * scales[start : start + _PART, None], centroids
+            )
             for start in range(0, count, _PART)
         ]
     )
@@ -90,4 +94,5 @@ def nearest(points: Points, centroids: Points) -> Ints:
     with np.errstate(over="ignore", invalid="ignore"):
         score = kernel().rotate(points, kernel().pack(np.ascontiguousarray(centroids.T)))[:, : len(centroids)]
         score -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
-    return score.argmax(axis=1)
+    out: Ints = score.argmax(axis=1)
+    return out

@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from imagelake.search.kernel import kernel
-from imagelake.search.segment import BLOCK, CODE_NORM, PANEL, Floats, Float64s, Ints, Metric, Queries
+from imagelake.search.segment import BLOCK, CODE_NORM, PANEL, Float64s, Floats, Ints, Metric, Queries
 from imagelake.search.threads import in_threads, slices
 
-LEVELS = (192, 256)  # dimensions of the first levels, the last has the others; docs/exact-search.md has other costs
-PANEL_LEVELS = 2  # so many levels are bounded a panel at a time
-_CHUNK = 1024  # rows that one thread encodes at a time
+LEVELS = (96, 160, 256)  # dimensions of the first levels, the last has the others; docs/exact-search.md has other costs
+PANEL_LEVELS = 3  # so many levels are bounded a panel at a time
+_CHUNK = 256  # rows that one thread encodes at a time: they fit its cache with their products
 _ROW_LIMIT, _QUERY_LIMIT = 63.0, 127.0
 _UNIT32, _UNIT64 = 2.0**-24, 2.0**-53
 _UP = 1.0 + 2.0**-21
@@ -117,7 +117,9 @@ def fit(sample: Floats, metric: Metric, levels: tuple[int, ...] = LEVELS) -> Enc
             turn = np.linalg.qr(generator.standard_normal((len(part), len(part))))[0]
             axes[:, part.start : part.stop] = axes[:, part.start : part.stop] @ turn
     rotation = np.ascontiguousarray(axes, np.float32)
-    return Encoder(metric, center, rotation, parts, float(2.0 ** np.frexp(median)[1]) if median > 0 else 1.0, loss(rotation))
+    return Encoder(
+        metric, center, rotation, parts, float(2.0 ** np.frexp(median)[1]) if median > 0 else 1.0, loss(rotation)
+    )
 
 
 def loss(rotation: npt.NDArray[np.float32]) -> float:
@@ -139,7 +141,8 @@ def loss(rotation: npt.NDArray[np.float32]) -> float:
 def inverse_norms(vectors: Floats) -> Float64s:
     """One over the norm of each row, 0 for a row of zeros; the same bits on every machine."""
     norms = np.sqrt(kernel().squared_norms(vectors))
-    return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    out: Float64s = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    return out
 
 
 def encode_rows(encoder: Encoder, vectors: Floats, inverse: Float64s | None, threads: int, rows: Ints) -> EncodedRows:
@@ -164,7 +167,8 @@ def _quantize(
     """Codes of each level, and float64 (n, levels, 3): scale, error norm, norm."""
     rotated = kernel().rotate(scaled, encoder.packed)
     encoded = [
-        kernel().encode(rotated, dims, padded, limit) for dims, padded in zip(encoder.levels, encoder.padded, strict=True)
+        kernel().encode(rotated, dims, padded, limit)
+        for dims, padded in zip(encoder.levels, encoder.padded, strict=True)
     ]
     return tuple(codes for codes, _ in encoded), np.stack([stats for _, stats in encoded], axis=1).astype(np.float64)
 
@@ -216,7 +220,7 @@ def encode_queries(encoder: Encoder, vectors: Floats, threads: int) -> tuple[Que
         threshold = _thresholds(encoder, norms, size, lost, vectors[part])
         with np.errstate(over="ignore"):
             scale = (stats[:, 0, 0] * power / encoder.unit).astype(np.float32)
-        heads = codes[0][:, : len(encoder.levels[0])] * scale[:, None]
+            heads = codes[0][:, : len(encoder.levels[0])] * scale[:, None]  # only says where to look first
         return Queries(codes, coefficients, threshold, vectors[part], inverse[part]), heads
 
     parts = in_threads(encode, slices(len(vectors), _CHUNK), threads)

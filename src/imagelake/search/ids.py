@@ -91,7 +91,9 @@ class Ids:
         else:
             positions, missing = np.empty(0, np.int64), np.ones(len(wanted), np.bool_)
         if missing.any():
-            raise SearchError(f"id {wanted[missing][0]!r} is not in the index; {int(missing.sum())} of the ids are not.")
+            raise SearchError(
+                f"id {wanted[missing][0].item()!r} is not in the index; {int(missing.sum())} of the ids are not."
+            )
         return positions
 
 
@@ -106,4 +108,6 @@ def as_ids(given: npt.ArrayLike) -> npt.NDArray[Any]:
         return array.astype(np.int64)
     if array.ndim == 1 and array.dtype.kind == "U":
         return array
-    raise SearchError(f"ids are of type {array.dtype} and shape {array.shape}; give whole numbers or text, one dimension.")
+    raise SearchError(
+        f"ids are of type {array.dtype} and shape {array.shape}; give whole numbers or text, one dimension."
+    )

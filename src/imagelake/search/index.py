@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from imagelake.errors import SearchError
+from imagelake.search import plain
 from imagelake.search.clusters import Clusters, cluster
-from imagelake.search.encoding import Encoder, encode_rows, fit, in_panels, inverse_norms
+from imagelake.search.encoding import Encoder, encode_queries, encode_rows, fit, in_panels, inverse_norms
 from imagelake.search.ids import Ids
 from imagelake.search.kernel import kernel
 from imagelake.search.result import Certificate, RangeResult, SearchResult
+from imagelake.search.saved import Added, Part, State, read, write
 from imagelake.search.scan import Ranked, Scan
-from imagelake.search.segment import PANEL, Floats, Float64s, Ints, Metric, Segment
-from imagelake.search.threads import in_threads, thread_count
+from imagelake.search.segment import PANEL, Float64s, Floats, Ints, Metric, Segment
+from imagelake.search.threads import in_threads, slices, thread_count
 from imagelake.search.twins import twins
 from imagelake.search.vectors import as_vectors
 
 Allowed = npt.NDArray[Any] | Sequence[Any]
 
 _SAMPLE = 8192  # rows that center and axes are found from
+_SMALL = 1024  # so few rows are measured one by one, and are not encoded before there are more
 _DIRECT = 128  # measuring a row costs about as many times what bounding it does
 _BLOCK_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows that were added together.
-
-    Attributes:
-        offset: the position of the first of them among all rows of the index.
-        segment: their unique vectors, encoded. `source` counts from `offset`; `rank` is filled in for each search.
-        clusters: the order they are in.
-        groups: positions in the part of rows that are equal, each group with the one in the segment first.
-    """
-
-    offset: int
-    segment: Segment
-    clusters: Clusters
-    groups: list[Ints]
 
 
 @dataclass(frozen=True)
@@ -101,13 +89,16 @@ class ExactIndex:
             raise SearchError(f"metric {metric!r} is not known; use 'l2', 'cosine' or 'dot'.")
         given = as_vectors(vectors, "vector")
         self.metric: Metric = metric
+        self.note = ""
         self.dims = given.shape[1]
         self._dtype = given.dtype
         self._threads = thread_count(threads)
-        self._parts: list[Part] = []
+        self._added: list[Added] = []
+        self._parts: list[Part] = []  # of the first of `_added`; all of them once there are more than a few rows
         self._encoder: Encoder | None = None
         self._ids = Ids(np.empty(0, np.int64), np.empty(0, np.bool_))
-        self._groups: dict[int, Ints] = {}
+        self._groups: dict[int, Ints] = {}  # positions of rows that others equal, with all of those
+        self._places: dict[int, Ints] = {}  # for a part, the place of each row in its segment
         self._whole: _View | None = None
         self.add(given, ids)
 
@@ -127,7 +118,8 @@ class ExactIndex:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """What was added, in order."""
+        """What was added, in order, encoded."""
+        self._encode()
         return tuple(self._parts)
 
     @property
@@ -136,7 +128,7 @@ class ExactIndex:
         held = 0 if self._encoder is None else 2 * self._encoder.rotation.nbytes
         for part in self._parts:
             segment = part.segment
-            held += sum(array.nbytes for array in (*segment.codes, segment.bounds, segment.source))
+            held += sum(codes.nbytes for codes in segment.codes) + segment.bounds.nbytes + segment.source.nbytes
             held += segment.source.nbytes + part.clusters.centroids.nbytes  # the rank, and the clusters
             held += 0 if segment.inverse is None else segment.inverse.nbytes
         return held + self._ids.alive.nbytes + 3 * self._ids.values.nbytes
@@ -148,21 +140,30 @@ class ExactIndex:
             SearchError: as when an index is made; nothing was added then.
         """
         given = as_vectors(vectors, "vector", self.dims)
-        if not self._parts:
+        if not self._added:
             self._dtype = given.dtype
         if given.dtype == np.float64 and self._dtype == np.float32:
             raise SearchError("float64 rows do not fit an index of float32 rows; convert them, or make a new index.")
-        given = np.ascontiguousarray(given, self._dtype)
+        given = as_vectors(given.astype(self._dtype, copy=False), "vector", self.dims)
         known = self._ids.added(ids, len(given))
         if not len(given):
             return
-        if self._encoder is None:
-            chosen = np.random.default_rng(0).permutation(len(given))[:_SAMPLE]
-            self._encoder = fit(given[np.sort(chosen)], self.metric)
-        part = _make_part(self._encoder, given, len(self._ids.values), self._threads)
-        self._parts.append(part)
-        self._groups.update({row: group for group in _positions(part) for row in group.tolist()})
+        inverse = inverse_norms(given) if self.metric == "cosine" else None
+        self._added.append(Added(len(self._ids.values), given, inverse))
         self._ids, self._whole = known, None
+        if len(self._ids.values) > _SMALL:
+            self._encode()
+
+    def _encode(self) -> None:
+        """Encode what was added and is not encoded yet."""
+        for rows in self._added[len(self._parts) :]:
+            if self._encoder is None:
+                chosen = np.random.default_rng(0).permutation(len(rows.vectors))[:_SAMPLE]
+                self._encoder = fit(rows.vectors[np.sort(chosen)], self.metric)
+            part = _make_part(self._encoder, rows, self._threads)
+            self._parts.append(part)
+            self._groups.update({row: group for group in _positions(part) for row in group.tolist()})
+            self._whole = None
 
     def remove(self, ids: npt.ArrayLike) -> None:
         """Take rows out; what is there else stays as it is.
@@ -198,8 +199,8 @@ class ExactIndex:
         if certificate:
             bound = np.full(len(found.rank), np.inf) if found.bound is None else found.bound
             kth = found.distance[:, -1] if found.rank.shape[1] else np.full(len(found.rank), -np.inf)
-            proof = Certificate(kth, np.where(found.rank.shape[1] == view.count, np.inf, bound), found.measured,
-                                len(found.rank) * view.count)  # fmt: skip
+            holds = np.ones(len(kth), np.bool_) if found.proven is None else found.proven
+            proof = Certificate(kth, bound, holds, found.measured, len(found.rank) * view.count)
         return SearchResult(found.distance, self._ids.values[self._ids.by_rank[found.rank]], proof)
 
     def range_search(self, queries: npt.ArrayLike, radius: float, *, allowed: Allowed | None = None) -> RangeResult:
@@ -211,8 +212,8 @@ class ExactIndex:
             allowed: as for `search`.
 
         Returns:
-            What unpacks into `limits`, int64 (m + 1,), `distances`, float64 (found,), and `ids`, (found,): those of query
-            i are at limits[i] : limits[i + 1], ordered by (distance, id).
+            What unpacks into `limits`, int64 (m + 1,), `distances`, float64 (found,), and `ids`, (found,): those of
+            query i are at limits[i] : limits[i + 1], ordered by (distance, id).
 
         Raises:
             SearchError: as for `search`, or the radius is no number.
@@ -223,10 +224,14 @@ class ExactIndex:
         view = self._view(allowed)
         if view.direct is not None:
             ranked = self._direct(asked, view.count, view.direct)
-            who, rank, distance = np.repeat(np.arange(len(asked)), view.count), ranked.rank.ravel(), ranked.distance.ravel()
+            who, rank, distance = (
+                np.repeat(np.arange(len(asked)), view.count),
+                ranked.rank.ravel(),
+                ranked.distance.ravel(),
+            )
             inside = distance <= radius
             who, rank, distance = who[inside], rank[inside], distance[inside]
-        elif self._encoder is None or not len(asked):
+        elif self._encoder is None or not len(asked):  # nothing was added, or nothing is asked
             who, rank, distance = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
         else:
             found = Scan(self._encoder, view.segments, asked, self._threads).within(radius)
@@ -235,6 +240,67 @@ class ExactIndex:
         limits = np.concatenate([[0], np.cumsum(np.bincount(who, minlength=len(asked)))]).astype(np.int64)
         return RangeResult(limits, distance[order], self._ids.values[self._ids.by_rank[rank[order]]])
 
+    def save(self, folder: str | os.PathLike[str], note: str = "") -> None:
+        """Write the index to a folder, its vectors with it. Written again, it adds what was added since.
+
+        Args:
+            folder: a new or empty one, or one that holds an index, which is replaced in one step.
+            note: kept with it; `note` has it after `load`.
+
+        Raises:
+            SearchError: the folder holds something else, or cannot be written.
+        """
+        self._encode()
+        state = State(self.metric, self.dims, np.dtype(self._dtype), self._encoder, self._parts, self._ids)
+        write(state, Path(folder), note)
+        self.note = note
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False, threads: int | None = None) -> ExactIndex:
+        """Read an index from a folder.
+
+        Args:
+            folder: where it was saved.
+            mmap: leave vectors and codes on disk, and let the system bring in what a search looks at.
+            threads: as for a new index.
+
+        Raises:
+            SearchError: there is no index, or it cannot be read.
+        """
+        state, note = read(Path(folder), mmap=mmap)
+        index = cls(np.empty((0, state.dims), state.dtype), metric=state.metric, threads=threads)
+        index.note = note
+        index._encoder, index._parts, index._ids = state.encoder, state.parts, state.ids
+        index._added = [Added(part.offset, part.segment.vectors, part.segment.inverse) for part in state.parts]
+        for part in state.parts:
+            index._groups.update({row: group for group in _positions(part) for row in group.tolist()})
+        return index
+
+    def audit(self, queries: npt.ArrayLike) -> None:
+        """Check the bounds themselves: compute those of all pairs, and compare each with the exact distance.
+
+        For tests, and for whoever changes how vectors are encoded; costs more than brute force.
+
+        Raises:
+            SearchError: a bound says that a row is farther than it is; the message names the pair.
+        """
+        asked = as_vectors(queries, "query", self.dims)
+        self._encode()
+        view = self._view(None)
+        if self._encoder is None or not len(asked):
+            return
+        encoded = encode_queries(self._encoder, asked, self._threads)[0]
+        for segment in (self._ranked_segment(part, view.allowed) for part in self._parts):
+            places = np.flatnonzero(segment.rank >= 0)
+            distances = self._distances_to(asked, self._ids.by_rank[segment.rank[places]])
+            limits = plain.least(encoded.threshold, self.metric, distances)
+            for level, bounds in enumerate(plain.bounds(segment, encoded)):
+                wrong = np.argwhere(~(bounds[:, places] >= limits))
+                if len(wrong):
+                    query, place = wrong[0]
+                    name = self._ids.values[self._ids.by_rank[segment.rank[places[place]]]]
+                    raise SearchError(f"the bound of query {query} and id {name} at level {level} is violated.")
+
     def neighbors_of_all(self, k: int) -> Iterator[tuple[npt.NDArray[Any], SearchResult]]:
         """Each row's k nearest others, a block of rows at a time: their ids, and what was found.
 
@@ -242,22 +308,20 @@ class ExactIndex:
         """
         view = self._view(None)
         k = min(k, view.count - 1)
-        for part in self._parts:
-            for start in range(0, len(part.segment.vectors), _BLOCK_ROWS):
-                rows = np.arange(start, min(len(part.segment.vectors), start + _BLOCK_ROWS))
-                rows = rows[self._ids.alive[part.offset + rows]]
+        for added in self._added:
+            for start in range(0, len(added.vectors), _BLOCK_ROWS):
+                rows = np.arange(start, min(len(added.vectors), start + _BLOCK_ROWS))
+                rows = rows[self._ids.alive[added.offset + rows]]
                 if not len(rows) or k < 1:
                     continue
-                own = self._ids.rank[part.offset + rows]
-                found = self._ranked(part.segment.vectors[rows], k + 1, view)
-                other = found.rank != own[:, None]
-                keep = np.argsort(~other, axis=1, kind="stable")[:, :k]
-                keep.sort(axis=1)
+                found = self._ranked(added.vectors[rows], k + 1, view)
+                other = found.rank != self._ids.rank[added.offset + rows][:, None]
+                keep = np.sort(np.argsort(~other, axis=1, kind="stable")[:, :k], axis=1)
                 rank = np.take_along_axis(found.rank, keep, axis=1)
                 result = SearchResult(
                     np.take_along_axis(found.distance, keep, axis=1), self._ids.values[self._ids.by_rank[rank]]
                 )
-                yield self._ids.values[part.offset + rows], result
+                yield self._ids.values[added.offset + rows], result
 
     def pairs_within(self, radius: float) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], Float64s]]:
         """All pairs of rows at most `radius` apart, each once, a block at a time: two arrays of ids and the distances.
@@ -270,7 +334,8 @@ class ExactIndex:
         if np.isnan(radius):
             raise SearchError("radius is not a number; give the greatest distance that is still inside.")
         view = self._view(None)
-        if self._encoder is None:
+        if view.direct is not None:
+            yield from self._few_pairs(view.direct, radius)
             return
         for at, part in enumerate(self._parts):
             for first in range(0, part.segment.panels, _BLOCK_ROWS // PANEL):
@@ -280,10 +345,22 @@ class ExactIndex:
                     order = np.lexsort((high, low))
                     yield self._ids.values[low[order]], self._ids.values[high[order]], distance[order]
 
+    def _few_pairs(
+        self, positions: Ints, radius: float
+    ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], Float64s]]:
+        vectors = self._vectors_of(positions)
+        for row in range(len(positions) - 1):
+            later = positions[row + 1 :]
+            distance = self._distances_to(vectors[row : row + 1], later)[0]
+            inside = distance <= radius
+            if inside.any():
+                ids = self._ids.values[later[inside]]
+                yield np.full(len(ids), self._ids.values[positions[row]]), ids, distance[inside]
+
     def _pairs_of(self, at: int, first: int, radius: float, view: _View) -> tuple[Ints, Ints, Float64s]:
         """Pairs of some panels' rows with the rows after them: positions and distances."""
         if self._encoder is None:
-            raise AssertionError
+            raise AssertionError("what is scanned was encoded")
         segment, clusters = view.segments[at]
         places = np.arange(first * PANEL, min(segment.panels, first + _BLOCK_ROWS // PANEL) * PANEL)
         places = places[segment.rank[places] >= 0]
@@ -315,8 +392,7 @@ class ExactIndex:
         for row in rows.tolist():
             group = self._alive_twins(row)
             if len(group) > 1:
-                vector = self._vectors_of(group[:1])
-                distance = self._direct(vector, 1, group[:1]).distance[0, 0]
+                distance = self._distances_to(self._vectors_of(group[:1]), group[:1])[0, 0]
                 if distance <= radius:
                     low, high = np.triu_indices(len(group), 1)
                     out.append((group[low], group[high], np.full(len(low), distance)))
@@ -333,9 +409,9 @@ class ExactIndex:
 
     def _vectors_of(self, positions: Ints) -> Floats:
         out = np.empty((len(positions), self.dims), self._dtype)
-        for part in self._parts:
-            inside = (positions >= part.offset) & (positions < part.offset + len(part.segment.vectors))
-            out[inside] = part.segment.vectors[positions[inside] - part.offset]
+        for added in self._added:
+            inside, rows = added.rows(positions)
+            out[inside] = added.vectors[rows]
         return out
 
     def _view(self, allowed: Allowed | None) -> _View:
@@ -345,9 +421,13 @@ class ExactIndex:
         mask = self._ids.alive if allowed is None else self._mask(allowed)
         count = int(mask.sum())
         direct = None
-        if allowed is not None and count * _DIRECT <= len(mask):
+        if count <= _SMALL or (allowed is not None and count * _DIRECT <= len(mask)):
             direct = np.flatnonzero(mask)
-        segments = [] if direct is not None else [(self._ranked_segment(part, mask), part.clusters) for part in self._parts]
+        else:
+            self._encode()
+        segments = (
+            [] if direct is not None else [(self._ranked_segment(part, mask), part.clusters) for part in self._parts]
+        )
         view = _View(mask, count, direct, segments)
         if allowed is None:
             self._whole = view
@@ -360,7 +440,9 @@ class ExactIndex:
             mask[self._ids.positions(given)] = True
             return mask
         if given.shape != (len(self),):
-            raise SearchError(f"mask has shape {given.shape}; it must be ({len(self)},): one value for each row of `ids`.")
+            raise SearchError(
+                f"mask has shape {given.shape}; it must be ({len(self)},): one value for each row of `ids`."
+            )
         mask[np.flatnonzero(self._ids.alive)[given]] = True
         return mask
 
@@ -383,21 +465,22 @@ class ExactIndex:
         return dataclasses.replace(segment, rank=of_place, bounds=bounds)
 
     def _place_of(self, part: Part, position: int) -> int:
-        if not hasattr(self, "_places"):
-            self._places: dict[int, Ints] = {}
-        if part.offset not in self._places:
-            places = np.full(len(part.segment.vectors), -1, np.int64)
+        places = self._places.get(part.offset)
+        if places is None:
             count = _unique_count(part)
+            places = np.full(len(part.segment.vectors), -1, np.int64)
             places[part.segment.source[:count]] = np.arange(count)
             self._places[part.offset] = places
-        return int(self._places[part.offset][position - part.offset])
+        return int(places[position - part.offset])
 
     def _ranked(self, asked: Floats, k: int, view: _View, *, prove: bool = False) -> Ranked:
         """The k nearest of each query by (distance, rank), all twins among them; k at most `view.count`."""
-        if k == 0 or not len(asked) or self._encoder is None:
-            return Ranked(np.empty((len(asked), k)), np.empty((len(asked), k), np.int64), None, 0)
+        if k == 0 or not len(asked):
+            return Ranked(np.empty((len(asked), k)), np.empty((len(asked), k), np.int64), None, None, 0)
         if view.direct is not None:
             return self._direct(asked, k, view.direct)
+        if self._encoder is None:
+            raise AssertionError("what is scanned was encoded")
         unique = sum(int((segment.rank >= 0).sum()) for segment, _ in view.segments)
         found = Scan(self._encoder, view.segments, asked, self._threads).nearest(min(k, unique), prove=prove)
         if not self._groups:
@@ -411,9 +494,10 @@ class ExactIndex:
         twin[list(self._groups)] = True
         distance = np.empty((len(position), k))
         rank = np.empty((len(position), k), np.int64)
-        plain = ~twin[position].any(axis=1)
-        distance[plain], rank[plain] = found.distance[plain][:, :k], found.rank[plain][:, :k]
-        for query in np.flatnonzero(~plain).tolist():
+        alone = ~twin[position].any(axis=1)  # then as many were found as are asked for
+        if alone.any():
+            distance[alone], rank[alone] = found.distance[alone], found.rank[alone]
+        for query in np.flatnonzero(~alone).tolist():
             who = np.zeros(found.rank.shape[1], np.int64)
             _, ranks, distances = self._with_twins(who, found.rank[query], found.distance[query], view)
             order = np.lexsort((ranks, distances))[:k]
@@ -435,32 +519,43 @@ class ExactIndex:
     def _direct(self, asked: Floats, k: int, positions: Ints) -> Ranked:
         """The k nearest of some rows, each measured."""
         rank = self._ids.rank[positions]
-        inverse = inverse_norms(asked) if self.metric == "cosine" else np.ones(len(asked))
         out_distance, out_rank = np.empty((len(asked), k)), np.empty((len(asked), k), np.int64)
 
-        def one(query: int) -> None:
-            distance = np.empty(len(positions))
-            wide = asked[query].astype(np.float64)
-            for part in self._parts:
-                inside = (positions >= part.offset) & (positions < part.offset + len(part.segment.vectors))
-                rows = positions[inside] - part.offset
-                distance[inside] = kernel().measure(part.segment, self.metric, wide, float(inverse[query]), rows)
-            order = np.lexsort((rank, distance))[:k]
-            out_distance[query], out_rank[query] = distance[order], rank[order]
+        def some(part: slice) -> None:
+            distance = self._distances_to(asked[part], positions)
+            order = np.lexsort((np.broadcast_to(rank, distance.shape), distance), axis=1)[:, :k]
+            out_distance[part], out_rank[part] = np.take_along_axis(distance, order, axis=1), rank[order]
 
-        in_threads(one, range(len(asked)), self._threads)
-        return Ranked(out_distance, out_rank, None, len(asked) * len(positions))
+        in_threads(some, slices(len(asked), 64), self._threads)
+        return Ranked(out_distance, out_rank, None, None, len(asked) * len(positions))
+
+    def _distances_to(self, asked: Floats, positions: Ints) -> Float64s:
+        """Exact distances, float64 (m, positions)."""
+        inverse = inverse_norms(asked) if self.metric == "cosine" else np.ones(len(asked))
+        out = np.empty((len(asked), len(positions)))
+        for added in self._added:
+            inside, rows = added.rows(positions)
+            segment = _bare(added)
+            for query, vector in enumerate(asked.astype(np.float64)):
+                out[query, inside] = kernel().measure(segment, self.metric, vector, float(inverse[query]), rows)
+        return out
 
 
-def _make_part(encoder: Encoder, vectors: Floats, offset: int, threads: int) -> Part:
-    rows, groups = twins(vectors, threads)
-    inverse = inverse_norms(vectors) if encoder.metric == "cosine" else None
-    encoded = encode_rows(encoder, vectors, inverse, threads, rows)
+def _bare(added: Added) -> Segment:
+    """Good for measuring, not for scanning."""
+    nothing = np.empty(0, np.int64)
+    return Segment((), np.empty((0, 1, PANEL), np.float32), nothing, nothing, added.vectors, added.inverse)
+
+
+def _make_part(encoder: Encoder, added: Added, threads: int) -> Part:
+    rows, groups = twins(added.vectors, threads)
+    encoded = encode_rows(encoder, added.vectors, added.inverse, threads, rows)
     order, clusters = cluster(encoded.codes[0], encoded.bounds[:, 1], len(encoder.levels[0]))
     codes, bounds = in_panels(encoded, order)
     source = np.zeros(len(bounds) * PANEL, np.int64)
     source[: len(order)] = rows[order]
-    return Part(offset, Segment(codes, bounds, source, source, vectors, inverse), clusters, groups)
+    segment = Segment(codes, bounds, source, source, added.vectors, added.inverse)
+    return Part(added.offset, segment, clusters, groups)
 
 
 def _unique_count(part: Part) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imagelake.search.segment import BLOCK, MOST_LEVELS, Answer, Floats, Float64s, Ints, Metric, Queries, Seeds, Segment
+from imagelake.search.segment import BLOCK, MOST_LEVELS, Answer, Float64s, Floats, Ints, Metric, Queries, Seeds, Segment
 
 LIBRARY = Path(__file__).parent / "c" / "_scan.so"
 METRICS: dict[Metric, int] = {"l2": 0, "cosine": 1, "dot": 2}
@@ -60,6 +61,7 @@ def _load() -> ctypes.CDLL | None:
 
 
 _library = _load()
+_kept = threading.local()
 
 
 def available() -> bool:
@@ -79,7 +81,7 @@ def name() -> str:
 
 def squared_norms(vectors: Floats) -> Float64s:
     """Squared norms of rows, float64 (n,), the same bits on every machine."""
-    vectors, out = np.ascontiguousarray(vectors), np.empty(len(vectors))
+    out = np.empty(len(vectors))
     scratch = np.empty(vectors.shape[1])
     _c().imagelake_squared_norms(_at(vectors), _is_double(vectors), _n(vectors), _n(scratch), _at(scratch), _at(out))
     return out
@@ -89,7 +91,6 @@ def prepare(
     vectors: Floats, center: Float64s, inverse: Float64s | None
 ) -> tuple[npt.NDArray[np.float32], Float64s, npt.NDArray[np.int32]]:
     """Rows less the center, scaled by a power of two to a norm in [0.5, 1); their norms; the exponents."""
-    vectors = np.ascontiguousarray(vectors)
     out, norms = np.empty(vectors.shape, np.float32), np.empty(len(vectors))
     exponents = np.empty(len(vectors), np.int32)
     _c().imagelake_prepare(
@@ -127,9 +128,7 @@ def encode(
     return codes, stats
 
 
-def measure(
-    segment: Segment, metric: Metric, query: Float64s, query_inverse: float, rows: Ints
-) -> Float64s:
+def measure(segment: Segment, metric: Metric, query: Float64s, query_inverse: float, rows: Ints) -> Float64s:
     """Exact distances of one query to the named rows of `segment.vectors`."""
     out, rows = np.empty(len(rows)), np.ascontiguousarray(rows)
     _c().imagelake_measure(
@@ -149,7 +148,7 @@ def scan(segment: Segment, queries: Queries, answer: Answer, panels: range, seed
     )  # fmt: skip
     room = 0 if answer.radius is None else 4096
     while True:
-        found = (np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room))
+        found: list[npt.NDArray[Any]] = [np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)]
         call = _Answer(
             answer.distance.shape[1], _address(answer.distance), _address(answer.rank), _address(answer.held),
             _address(answer.radius), *(_address(part) for part in found), room, 0, _address(answer.excluded),
@@ -157,7 +156,9 @@ def scan(segment: Segment, queries: Queries, answer: Answer, panels: range, seed
         )  # fmt: skip
         code = _c().imagelake_scan(
             ctypes.byref(_segment(segment)), ctypes.byref(asked), ctypes.byref(call), _int64(panels.start),
-            _int64(panels.stop), _at(None if seeds is None else seeds.start), _at(None if seeds is None else seeds.panels),
+            _int64(panels.stop), _at(None if seeds is None else seeds.start),
+            _at(None if seeds is None else seeds.panels),
+            _at(_scratch(queries.vectors.size)),
         )  # fmt: skip
         if code:
             raise MemoryError("no memory left for a search")
@@ -166,7 +167,16 @@ def scan(segment: Segment, queries: Queries, answer: Answer, panels: range, seed
         room = call.found
     answer.counts += np.array(call.counts)
     if room:
-        answer.found.append(tuple(part[: call.found].copy() for part in found))
+        who, rank, distance = (part[: call.found].copy() for part in found)
+        answer.found.append((who, rank, distance))
+
+
+def _scratch(size: int) -> Float64s:
+    """Room that a thread keeps between its calls: fresh memory costs as much as what is done in it."""
+    room: Float64s | None = getattr(_kept, "room", None)
+    if room is None or len(room) < size:
+        room = _kept.room = np.empty(size)
+    return room
 
 
 def _shifts(codes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int16]]:
@@ -178,10 +188,11 @@ def _shifts(codes: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int32], npt.NDA
 
 def _segment(segment: Segment) -> _Segment:
     dims = [codes.shape[1] * (4 if codes.ndim == 4 else 1) for codes in segment.codes]
+    in_panels = sum(codes.ndim == 4 for codes in segment.codes)
     return _Segment(
-        segment.panels, len(dims), sum(codes.ndim == 4 for codes in segment.codes), (_int64 * MOST_LEVELS)(*dims), _addresses(segment.codes), _address(segment.bounds),
-        _address(segment.rank), _address(segment.source), _address(segment.vectors), _address(segment.inverse),
-        segment.vectors.shape[1], segment.vectors.dtype == np.float64,
+        segment.panels, len(dims), in_panels, (_int64 * MOST_LEVELS)(*dims), _addresses(segment.codes),
+        _address(segment.bounds), _address(segment.rank), _address(segment.source), _address(segment.vectors),
+        _address(segment.inverse), segment.vectors.shape[1], segment.vectors.dtype == np.float64,
     )  # fmt: skip
 
 

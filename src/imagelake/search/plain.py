@@ -1,6 +1,8 @@
-"""The hot loops in NumPy, for where no compiler was at hand: the same functions as `native`, the same answers, slower."""
+"""The hot loops in NumPy, for where no compiler was at hand: functions and answers as in `native`, but slower."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +10,12 @@ import numpy.typing as npt
 from imagelake.search.segment import (
     BLOCK,
     CODE_NORM,
+    GROUP,
     LANES,
     PANEL,
     Answer,
-    Floats,
     Float64s,
+    Floats,
     Ints,
     Metric,
     Queries,
@@ -72,23 +75,13 @@ def rotate(x: npt.NDArray[np.float32], packed: npt.NDArray[np.float32]) -> npt.N
 
 
 def encode(
-    rotated: npt.NDArray[np.float32], dims: int, head: int, limit: float
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Codes of the first `head` dimensions, of the others, and their stats: see `segment.Codes`."""
-    head_codes, head_stats = _quantize(rotated[:, :head], limit, 4)
-    rest_codes, rest_stats = _quantize(rotated[:, head:dims], limit, 64)
-    return head_codes, rest_codes, np.concatenate([head_stats, rest_stats], axis=1)
-
-
-def _quantize(
-    y: npt.NDArray[np.float32], limit: float, multiple: int
+    rotated: npt.NDArray[np.float32], dims: range, padded: int, limit: float
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    count, dims = y.shape
-    codes = np.zeros((count, -(-dims // multiple) * multiple), np.int8)
-    stats = np.zeros((count, 3), np.float32)
-    if dims == 0:
-        return codes, stats
-    edges = range(0, dims, BLOCK)
+    """Codes of some dimensions, int8 (n, padded), and their scales, error norms and norms, float32 (n, 3)."""
+    y = rotated[:, dims.start : dims.stop]
+    codes = np.zeros((len(y), padded), np.int8)
+    stats = np.zeros((len(y), 3), np.float32)
+    edges = range(0, len(dims), BLOCK)
     squares = np.stack([np.square(y[:, edge : edge + BLOCK]).sum(axis=1) for edge in edges], axis=1)
     stats[:, 2] = np.sqrt(squares.sum(axis=1))
     scale = np.maximum(np.sqrt(squares.max(axis=1)) / np.float32(178), np.abs(y).max(axis=1) / np.float32(limit))
@@ -103,7 +96,7 @@ def _quantize(
         if fits.all():
             break
         scale[~fits] *= np.float32(1.02)
-    codes[:, :dims] = rounded
+    codes[:, : len(dims)] = rounded
     stats[:, 0] = scale
     stats[:, 1] = np.linalg.norm(y - scale[:, None] * rounded, axis=1)
     return codes, stats
@@ -143,78 +136,110 @@ def _sum(terms: Float64s) -> Float64s:
 
 def scan(segment: Segment, queries: Queries, answer: Answer, panels: range, seeds: Seeds | None) -> None:
     """Add to `answer` what the panels of a segment have for the queries."""
-    head = queries.head.astype(np.float32)
-    rest = queries.rest.astype(np.float32)
+    codes = [level.astype(np.float32) for level in queries.codes]
     if seeds is not None and answer.radius is None:
-        _seed(segment, queries, head, answer, seeds)
+        _seed(segment, queries, codes[0], answer, seeds)
     step = _ROWS // PANEL
     for first in range(panels.start, panels.stop, step):
-        _scan_rows(segment, queries, (head, rest), answer, range(first, min(panels.stop, first + step)))
+        _scan_rows(segment, queries, codes, answer, range(first, min(panels.stop, first + step)))
 
 
-def _unpacked(segment: Segment, panels: Ints | range) -> npt.NDArray[np.float32]:
-    """Head codes of some panels, float32 (rows, head dims)."""
-    part = segment.head[panels.start : panels.stop] if isinstance(panels, range) else segment.head[panels]
-    return part.transpose(0, 2, 1, 3).reshape(len(part) * PANEL, -1).astype(np.float32) - 64
+def bounds(segment: Segment, queries: Queries) -> Iterator[npt.NDArray[np.float32]]:
+    """The bounds of all pairs after each level, float32 (m, panels * 32)."""
+    bound = _start(segment.bounds, queries)
+    for level, codes in enumerate(queries.codes):
+        products = codes.astype(np.float32) @ _unpacked(segment, level, slice(None)).T
+        bound = bound + _terms(segment.bounds, queries, level, products)
+        yield bound
+        bound = bound - _rest(segment.bounds, queries, level)
 
 
-def _seed(
-    segment: Segment, queries: Queries, head: npt.NDArray[np.float32], answer: Answer, seeds: Seeds
-) -> None:
+def _columns(stored: npt.NDArray[np.float32], column: int) -> npt.NDArray[np.float32]:
+    """One of the numbers that a segment keeps of each row, (rows,)."""
+    return np.ascontiguousarray(stored[:, column]).reshape(-1)
+
+
+def _start(stored: npt.NDArray[np.float32], queries: Queries) -> npt.NDArray[np.float32]:
+    return -_columns(stored, 0) * queries.coefficients[:, :1]
+
+
+def _terms(
+    stored: npt.NDArray[np.float32], queries: Queries, level: int, products: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """What a level adds to the bounds, the norm of the rest after it included."""
+    scale, error, rest = (_columns(stored, 1 + 3 * level + at) for at in range(3))
+    own = queries.coefficients[:, 1 + 4 * level : 5 + 4 * level]
+    out = scale * (own[:, :1] * products + own[:, 1:2]) + error * own[:, 2:3] + rest * own[:, 3:4]
+    return np.asarray(out, np.float32)
+
+
+def _rest(stored: npt.NDArray[np.float32], queries: Queries, level: int) -> npt.NDArray[np.float32]:
+    """What stands in the bounds for the levels after this one."""
+    return _columns(stored, 3 + 3 * level) * queries.coefficients[:, 4 + 4 * level, None]
+
+
+def _unpacked(segment: Segment, level: int, panels: slice | Ints) -> npt.NDArray[np.float32]:
+    """Codes of some panels at a level, float32 (rows, dims)."""
+    codes = segment.codes[level]
+    if codes.ndim == 4:
+        part = codes[panels]
+        return part.transpose(0, 2, 1, 3).reshape(len(part) * PANEL, -1).astype(np.float32) - 64
+    return codes.reshape(segment.panels, PANEL, -1)[panels].reshape(-1, codes.shape[1]).astype(np.float32) - 64
+
+
+def _seed(segment: Segment, queries: Queries, head: npt.NDArray[np.float32], answer: Answer, seeds: Seeds) -> None:
     k = answer.distance.shape[1]
     for group, start in enumerate(seeds.start[:-1]):
         panels = seeds.panels[start : seeds.start[group + 1]].astype(np.int64)
         if not len(panels):
             continue
-        products_of = _unpacked(segment, panels)
-        bounds = segment.bounds[panels].transpose(1, 0, 2).reshape(6, -1)
-        for query in range(group * 8, min(len(head), group * 8 + 8)):
-            scale, factor = queries.coefficients[query, [0, 4]]
-            estimate = bounds[3] * factor - bounds[0] * scale * (products_of @ head[query])
+        stored, codes = segment.bounds[panels], _unpacked(segment, 0, panels)
+        for query in range(group * GROUP, min(len(head), group * GROUP + GROUP)):
+            factor, scale = queries.coefficients[query, :2]
+            estimate = _columns(stored, 0) * factor - _columns(stored, 1) * scale * (codes @ head[query])
             best = np.argsort(estimate, kind="stable")[: k + k // 4 + 3]
             _take(segment, queries, answer, query, panels[best // PANEL] * PANEL + best % PANEL)
 
 
 def _scan_rows(
-    segment: Segment,
-    queries: Queries,
-    codes: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
-    answer: Answer,
-    panels: range,
+    segment: Segment, queries: Queries, codes: list[npt.NDArray[np.float32]], answer: Answer, panels: range
 ) -> None:
-    head, rest = codes
-    coefficients = queries.coefficients
-    bounds = segment.bounds[panels.start : panels.stop].transpose(1, 0, 2).reshape(6, -1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        bound = bounds[0] * (coefficients[:, :1] * (head @ _unpacked(segment, panels).T) + coefficients[:, 1:2])
-        bound += bounds[1] * coefficients[:, 2:3] + bounds[2] * coefficients[:, 3:4] - bounds[3] * coefficients[:, 4:5]
+    part = slice(panels.start, panels.stop)
+    stored = segment.bounds[part]
     limits = _limits(queries, answer)
-    reaching = bound >= limits[:, None]
-    answer.counts[0] += reaching.size
-    who, where = np.nonzero(reaching)
-    if rest.shape[1] and len(who):
-        rows = slice(panels.start * PANEL, panels.stop * PANEL)
-        stored = segment.rest[rows].astype(np.float32) - 64
-        if len(who) > _DENSE * reaching.size:
-            answer.counts[3] += len(panels)
-            products = (rest @ stored.T)[who, where]
-        else:
-            products = np.empty(len(who), np.float32)
-            step = max(1, _PAIRS // rest.shape[1])
-            for start in range(0, len(who), step):
-                part = slice(start, start + step)
-                products[part] = np.einsum("ij,ij->i", rest[who[part]], stored[where[part]])
-        answer.counts[1] += len(who)
-        own = coefficients[who]
-        bound[who, where] += (
-            bounds[4, where] * (own[:, 5] * products + own[:, 6]) + (bounds[5, where] - bounds[2, where]) * own[:, 3]
-        )
-        reaching[who, where] = bound[who, where] >= limits[who]
+    with np.errstate(invalid="ignore", over="ignore"):
+        bound = _start(stored, queries)
+        reaching = np.ones(bound.shape, np.bool_)
+        for level, asked in enumerate(codes):
+            answer.counts[min(level, 1)] += int(reaching.sum())
+            rows = _unpacked(segment, level, part)
+            if reaching.sum() > _DENSE * reaching.size:
+                answer.counts[3] += len(panels) * (level > 0)
+                products = asked @ rows.T
+            else:
+                products = _some_products(asked, rows, reaching)
+            bound = np.where(reaching, bound + _terms(stored, queries, level, products), bound)
+            reaching &= bound >= limits[:, None]
+            if level + 1 < len(codes) and reaching.any():
+                bound = np.where(reaching, bound - _rest(stored, queries, level), bound)
+            else:
+                break
     if answer.excluded is not None:
         np.maximum(answer.excluded, np.where(reaching, -np.inf, bound).max(axis=1), out=answer.excluded)
     for query in np.flatnonzero(reaching.any(axis=1)):
-        places = np.flatnonzero(reaching[query])
-        _take(segment, queries, answer, int(query), panels.start * PANEL + places)
+        _take(segment, queries, answer, int(query), panels.start * PANEL + np.flatnonzero(reaching[query]))
+
+
+def _some_products(
+    asked: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], wanted: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
+    out = np.zeros(wanted.shape, np.float32)
+    who, where = np.nonzero(wanted)
+    step = max(1, _PAIRS // rows.shape[1])
+    for start in range(0, len(who), step):
+        some = slice(start, start + step)
+        out[who[some], where[some]] = np.einsum("ij,ij->i", asked[who[some]], rows[where[some]])
+    return out
 
 
 def _limits(queries: Queries, answer: Answer) -> npt.NDArray[np.float32]:
@@ -222,10 +247,16 @@ def _limits(queries: Queries, answer: Answer) -> npt.NDArray[np.float32]:
     if answer.radius is not None:
         distance = answer.radius
     else:
-        distance = np.where(answer.held == answer.distance.shape[1], answer.distance.max(axis=1, initial=0), np.inf)
-    value = {"l2": np.square(distance), "cosine": 2 * distance, "dot": distance}[answer.metric]
-    origin, factor, slack = queries.threshold.T
+        full = answer.held == answer.distance.shape[1]
+        distance = np.where(full, answer.distance.max(axis=1, initial=-np.inf), np.inf)
+    return least(queries.threshold, answer.metric, distance[:, None])[:, 0]
+
+
+def least(threshold: Float64s, metric: Metric, distance: Float64s) -> npt.NDArray[np.float32]:
+    """The least bound of a row that can be at `distance`, float64 (m, n), or nearer."""
     with np.errstate(invalid="ignore", over="ignore"):
+        value = np.square(distance) if metric == "l2" else 2 * distance if metric == "cosine" else distance
+        origin, factor, slack = (threshold[:, at, None] for at in range(3))
         limit = (origin - value) * factor - slack - np.abs(value) * factor * 1e-11 - 1e-37
     limit = np.where(np.isinf(distance), -np.inf, np.clip(limit, -3.4e38, 3e38))
     return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))

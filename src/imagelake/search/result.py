@@ -20,21 +20,19 @@ class Certificate:
     errors included, lies above the k-th distance.
 
     Attributes:
-        kth: float64 (m,); the distance of the farthest answer of each query; infinite where all rows are answers.
+        kth: float64 (m,); the distance of the farthest answer of each query.
         bound: float64 (m,); no row that was refused is nearer than this; infinite where none was refused.
+        holds: bool (m,); whether the bounds prove the answer. They always do, unless they are broken:
+            `ExactIndex.audit` checks the bounds themselves.
         measured: how many pairs were measured exactly, for all queries together.
         bounded: how many pairs of a query and a row there were.
     """
 
     kth: Float64s
     bound: Float64s
+    holds: npt.NDArray[np.bool_]
     measured: int
     bounded: int
-
-    @property
-    def holds(self) -> npt.NDArray[np.bool_]:
-        """Per query, whether the bound proves the answer; always, unless the bounds themselves are broken."""
-        return self.bound >= self.kth
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from imagelake.search import plain
 from imagelake.search.clusters import Clusters, nearest
 from imagelake.search.encoding import Encoder, encode_queries
 from imagelake.search.kernel import kernel
-from imagelake.search.segment import QUERIES, Answer, Floats, Float64s, Ints, Queries, Seeds, Segment
+from imagelake.search.segment import QUERIES, Answer, Float64s, Floats, Ints, Seeds, Segment
 from imagelake.search.threads import in_threads
 
 
@@ -22,12 +23,14 @@ class Ranked:
         distance: float64 (m, k).
         rank: int64 (m, k).
         bound: float64 (m,); no row that was not measured is nearer, or None where it was not asked for.
+        proven: bool (m,); whether every row that was not measured is bounded away from the answer, or None as well.
         measured: how many pairs were measured.
     """
 
     distance: Float64s
     rank: Ints
     bound: Float64s | None
+    proven: npt.NDArray[np.bool_] | None
     measured: int
 
 
@@ -90,14 +93,18 @@ class Scan:
         distance = np.empty((len(self._order), k))
         rank = np.empty((len(self._order), k), np.int64)
         bound = np.full(len(self._order), np.inf) if prove else None
+        proven = np.zeros(len(self._order), np.bool_) if prove else None
         for start in range(0, len(tasks), splits):
             part = tasks[start].queries
             pieces = answers[start : start + splits]
             distance[self._order[part]], rank[self._order[part]] = _merge(pieces, k)
-            if bound is not None:
-                excluded = np.stack([piece.excluded for piece in pieces if piece.excluded is not None])
-                bound[self._order[part]] = self._distances(part, excluded.max(axis=0).astype(np.float64))
-        return Ranked(distance, rank, bound, sum(int(answer.counts[2]) for answer in answers))
+            if bound is not None and proven is not None:
+                excluded = np.stack([piece.excluded for piece in pieces if piece.excluded is not None]).max(axis=0)
+                bound[self._order[part]] = self._distances(part, excluded.astype(np.float64))
+                kth = distance[self._order[part], -1:]
+                needed = plain.least(self._queries.threshold[part], self._encoder.metric, kth)[:, 0]
+                proven[self._order[part]] = (excluded < needed) | (excluded == -np.inf)
+        return Ranked(distance, rank, bound, proven, sum(int(answer.counts[2]) for answer in answers))
 
     def within(self, radius: float, own_rank: Ints | None = None, first_panel: int = 0) -> Found:
         """Everybody within `radius`. With `own_rank`, only ranks above the query's own, in panels from the first."""
@@ -151,7 +158,7 @@ class Scan:
         origin, factor, slack = self._queries.threshold[part].T
         with np.errstate(invalid="ignore"):
             value = origin - (excluded + slack + 1e-37) / factor
-        value -= np.abs(value) * 1e-11
+            value -= np.abs(value) * 1e-11
         out: Float64s = {
             "l2": np.sqrt(np.maximum(value, 0)), "cosine": value / 2, "dot": value,
         }[self._encoder.metric]  # fmt: skip

@@ -33,10 +33,9 @@ def as_vectors(given: npt.ArrayLike, what: str, dims: int | None = None) -> Floa
             good = np.isfinite(part.sum()) if part.dtype == np.float32 else np.abs(part).max(initial=0) <= _LARGEST
         if good:
             continue
-        bad = ~(np.abs(part) <= (_LARGEST if part.dtype == np.float64 else np.finfo(np.float32).max)).all(axis=1)
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
-            column = int(np.flatnonzero(~(np.abs(part[row]) <= _LARGEST))[0])
+        fine = np.abs(part) <= (_LARGEST if part.dtype == np.float64 else np.finfo(np.float32).max)
+        if not fine.all():
+            row, column = (int(at) for at in np.argwhere(~fine)[0])
             raise SearchError(
                 f"{what} {start + row} has {part[row, column]} at dimension {column}; values must be finite numbers"
                 f"{' of at most 1e150' if part.dtype == np.float64 else ''}. Leave that row out or mend it."

@@ -437,6 +437,7 @@ typedef struct {
     int32_t product[GROUP * PANEL];
     const int64_t *seed_start; /* or null */
     const int32_t *seed_panel;
+    Group head[QUERIES / GROUP]; /* the queries in groups, for level 0 */
     Products products;
     Dot dot;
     Reach reach;
@@ -505,12 +506,10 @@ static int seed(Work *w, const int64_t *start, const int32_t *panel) {
         for (int64_t i = 0; i < q->count; i += GROUP) {
             const int64_t n = q->count - i < GROUP ? q->count - i : GROUP;
             int64_t held[GROUP] = {0};
-            Group group = {0};
-            for (int64_t g = 0; g < n; g++) join(&group, q, i + g, 0, dims);
             for (int64_t at = start[i / GROUP]; at < start[i / GROUP + 1]; at++) {
                 const int64_t p = panel[at];
                 const float *row = s->row + p * row_size;
-                w->products(s->codes[0] + p * PANEL * dims, &group, dims, w->product);
+                w->products(s->codes[0] + p * PANEL * dims, &w->head[i / GROUP], dims, w->product);
                 for (int64_t g = 0; g < n; g++) {
                     const float factor = q->coef[coef_size * (i + g)], scale = q->coef[coef_size * (i + g) + 1];
                     double *d = best + g * want;
@@ -553,19 +552,18 @@ static void interleave(const uint8_t *rest, int64_t dims, uint8_t *out) {
         for (int r = 0; r < PANEL; r++) memcpy(out + d * PANEL + 4 * r, rest + r * dims + d, 4);
 }
 
-/* Scan the panels [first, last) for up to QUERIES queries. `seed_start` may be null.
+/* Scan the panels [first, last) for up to QUERIES queries. `seed_start` may be null; `wide` is room for [count][dims].
  * Returns 0; 1 where memory ran out; 2 for too many queries. */
 int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first, int64_t last,
-                   const int64_t *seed_start, const int32_t *seed_panel) {
+                   const int64_t *seed_start, const int32_t *seed_panel, double *wide) {
     if (q->count > QUERIES) return 2;
     const int64_t row_size = (1 + 3 * s->levels) * PANEL, coef_size = 1 + 4 * s->levels;
     int64_t most_dims = 0;
     for (int64_t l = 0; l < s->levels; l++) most_dims = s->level_dims[l] > most_dims ? s->level_dims[l] : most_dims;
     Work *w = malloc(sizeof(Work));
-    double *wide = malloc(sizeof(double) * (size_t)(q->count * s->dims + 1));
     char *widened = calloc((size_t)q->count + 1, 1);
     uint8_t *whole = malloc((size_t)(PANEL * most_dims + 1));
-    int failed = !w || !wide || !widened || !whole;
+    int failed = !w || !widened || !whole;
     if (failed) goto done;
     memset(w, 0, sizeof *w);
     w->s = s, w->q = q, w->a = a, w->wide = wide, w->widened = widened;
@@ -580,6 +578,7 @@ int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first,
         if (a->radius) w->least[i] = least(q->threshold + 3 * i, a->radius[i], a->metric);
         else w->least[i] = a->held[i] < a->k ? -INFINITY : least(q->threshold + 3 * i, a->distance[i * a->k], a->metric);
     }
+    for (int64_t i = 0; i < q->count; i++) join(&w->head[i / GROUP], q, i, 0, s->level_dims[0]);
     if (seed_start && !a->radius) failed = seed(w, seed_start, seed_panel);
     for (int64_t p = first; p < last && !failed; p++) {
         int64_t left = 0;
@@ -602,12 +601,14 @@ int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first,
             a->counts[l ? 1 : 0] += l ? left : q->count * PANEL;
             left = 0;
             for (int64_t i = 0; i < q->count;) {
-                Group group = {0};
-                for (; i < q->count && group.count < GROUP; i++)
-                    if (l == 0 || w->mask[i]) join(&group, q, i, l, dims);
-                if (all && group.count) w->products(codes, &group, dims, w->product);
-                for (int64_t g = 0; g < group.count; g++) {
-                    const int64_t query = group.query[g];
+                Group some = {0};
+                const Group *group = l ? &some : &w->head[i / GROUP];
+                if (l == 0) i += GROUP;
+                for (; l && i < q->count && some.count < GROUP; i++)
+                    if (w->mask[i]) join(&some, q, i, l, dims);
+                if (all && group->count) w->products(codes, group, dims, w->product);
+                for (int64_t g = 0; g < group->count; g++) {
+                    const int64_t query = group->query[g];
                     const float *coef = q->coef + coef_size * query + 1 + 4 * l;
                     const float factor = coef[-1]; /* what goes with it */
                     const uint32_t had = l ? w->mask[query] : 0xffffffff;
@@ -615,7 +616,7 @@ int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first,
                     if (!all)
                         for (uint32_t bits = had; bits; bits &= bits - 1) {
                             const int r = __builtin_ctz(bits);
-                            product[r] = w->dot(codes + r * dims, group.codes[g], q->lanes[l] + query * blocks * 32, dims);
+                            product[r] = w->dot(codes + r * dims, group->codes[g], q->lanes[l] + query * blocks * 32, dims);
                         }
                     const uint32_t mask =
                         had & w->reach(product, row, coef, before, factor, w->least[query], w->bound[query], l == 0);
@@ -646,7 +647,7 @@ int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first,
             }
     }
 done:
-    free(w), free(wide), free(widened), free(whole);
+    free(w), free(widened), free(whole);
     return failed;
 }
 
