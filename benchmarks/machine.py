@@ -10,7 +10,19 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("imagelake", "numpy", "onnxruntime", "opencv-python-headless", "pyarrow", "pylance", "faiss-cpu")
+PACKAGES = (
+    "imagelake",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pyarrow",
+    "pylance",
+    "faiss-cpu",
+    "scikit-learn",
+    "usearch",
+    "numkong",
+    "torch",
+)
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
 
