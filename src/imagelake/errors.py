@@ -40,8 +40,8 @@ class ModelError(ImagelakeError):
     """A model file that is unknown, refused or wrong."""
 
 
-class SearchError(ImagelakeError):
-    """Vectors or queries that cannot be compared."""
+class SearchError(ImagelakeError, ValueError):
+    """Vectors or queries that cannot be compared; a ValueError too, as NumPy and scikit-learn raise."""
 
 
 class LakeError(ImagelakeError):

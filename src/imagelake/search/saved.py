@@ -24,6 +24,7 @@ from imagelake.search.clusters import Clusters
 from imagelake.search.encoding import Encoder
 from imagelake.search.ids import Ids
 from imagelake.search.segment import Floats, Ints, Metric, Segment
+from imagelake.search.twins import Twins
 
 _FORMAT = 1
 _HEADER = "header.json"
@@ -57,13 +58,13 @@ class Part:
         offset: the position of the first of them among all rows of the index.
         segment: their unique vectors, encoded. `source` counts from `offset`; `rank` is filled in for each search.
         clusters: the order they are in.
-        groups: positions in the part of rows that are equal, each group with the one in the segment first.
+        twins: rows that are equal, as places among the part's vectors.
     """
 
     offset: int
     segment: Segment
     clusters: Clusters
-    groups: list[Ints]
+    twins: Twins
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def write(state: State, folder: Path, note: str) -> None:
         encoder = known["encoder"] if known is not None and same else _write_encoder(folder, state.encoder)
         names = [*names, *(_write_part(folder, part) for part in state.parts[len(names) :])]
         rows = f"rows-{uuid.uuid4().hex}"
-        _write_arrays(folder / rows, {"ids": state.ids.values, "alive": state.ids.alive})
+        _write_arrays(folder / rows, {"ids": state.ids.values, "alive": state.ids.alive, "by_rank": state.ids.by_rank})
         header = {
             "format": _FORMAT, "metric": state.metric, "dims": state.dims, "dtype": state.dtype.name, "note": note,
             "encoder": encoder, "parts": names, "rows": rows,
@@ -126,7 +127,7 @@ def read(folder: Path, *, mmap: bool) -> tuple[State, str]:
     """
     header = _header(folder)
     try:
-        rows = _read_arrays(folder / header["rows"], mmap=False)
+        rows = _read_arrays(folder / header["rows"], mmap=mmap)
         encoder = _read_encoder(folder, header)
         parts: list[Part] = []
         offset = 0
@@ -138,7 +139,12 @@ def read(folder: Path, *, mmap: bool) -> tuple[State, str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SearchError(f"{folder} is an index with a part that cannot be read ({error}); build it again.") from error
     state = State(
-        header["metric"], header["dims"], np.dtype(header["dtype"]), encoder, parts, Ids(rows["ids"], rows["alive"])
+        header["metric"],
+        header["dims"],
+        np.dtype(header["dtype"]),
+        encoder,
+        parts,
+        Ids(rows["ids"], np.array(rows["alive"]), np.array(rows["by_rank"])),
     )
     return state, header["note"]
 
@@ -200,8 +206,7 @@ def _write_part(folder: Path, part: Part) -> str:
     arrays: dict[str, npt.NDArray[Any]] = {f"codes{level}": codes for level, codes in enumerate(segment.codes)}
     arrays |= {"bounds": segment.bounds, "source": segment.source, "vectors": segment.vectors}
     arrays |= {"centroids": part.clusters.centroids, "first": part.clusters.first}
-    arrays |= {"members": np.concatenate([*part.groups, np.empty(0, np.int64)])}
-    arrays |= {"sizes": np.array([len(group) for group in part.groups], np.int64)}
+    arrays |= {"twins": part.twins.members, "twins_first": part.twins.first}
     if segment.inverse is not None:
         arrays["inverse"] = segment.inverse
     _write_arrays(folder / name, arrays)
@@ -213,8 +218,8 @@ def _read_part(folder: Path, offset: int, *, mmap: bool) -> Part:
     codes = tuple(stored[f"codes{level}"] for level in range(sum(name.startswith("codes") for name in stored)))
     source = np.array(stored["source"])
     segment = Segment(codes, stored["bounds"], source, source, stored["vectors"], stored.get("inverse"))
-    groups = np.split(np.array(stored["members"]), np.cumsum(stored["sizes"])[:-1]) if len(stored["sizes"]) else []
-    return Part(offset, segment, Clusters(np.array(stored["centroids"]), np.array(stored["first"])), groups)
+    clusters = Clusters(np.array(stored["centroids"]), np.array(stored["first"]))
+    return Part(offset, segment, clusters, Twins(np.array(stored["twins"]), np.array(stored["twins_first"])))
 
 
 def _write_arrays(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:

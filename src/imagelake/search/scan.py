@@ -49,6 +49,9 @@ class _Task:
     split: int
 
 
+Clustered = tuple[Segment, Clusters]
+
+
 class Scan:
     """Queries made ready to be looked for in some segments.
 
@@ -59,9 +62,7 @@ class Scan:
         threads: how many.
     """
 
-    def __init__(
-        self, encoder: Encoder, segments: list[tuple[Segment, Clusters]], vectors: Floats, threads: int
-    ) -> None:
+    def __init__(self, encoder: Encoder, segments: list[Clustered], vectors: Floats, threads: int) -> None:
         self._encoder = encoder
         self._segments = segments
         self._threads = threads
