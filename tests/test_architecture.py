@@ -37,6 +37,11 @@ HOMES: dict[str, set[str]] = {
     "typer": {"cli"},
     "rich": {"cli"},
     "platformdirs": {"models"},
+    "torch": {"search/gpu.py", "run/knn_contenders.py"},  # of the extra `gpu`
+    "sklearn": {"models", "run/knn_contenders.py"},
+    "faiss": {"run/knn_contenders.py"},
+    "usearch": {"run/knn_contenders.py"},
+    "cuvs": {"run/knn_contenders.py"},
 }
 NO_ARROW = {"pixels", "models", "search", "cli", "api"}  # they speak NumPy or words; Arrow stops before them
 ARROW_AT_THE_EDGE = {"api"}  # `Lake.sql` hands a table to the user

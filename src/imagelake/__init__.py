@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from imagelake.lake.info import LakeInfo
     from imagelake.models.manifest import Manifest
     from imagelake.models.zoo import manifest as model
+    from imagelake.run.duplicates import DuplicateGroup, DuplicateOptions, DuplicateReport, GroupedImage
     from imagelake.run.extract import ExtractReport
     from imagelake.run.ingest import IngestReport
     from imagelake.run.progress import Progress
@@ -33,7 +34,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DuplicateGroup",
+    "DuplicateOptions",
+    "DuplicateReport",
     "ExtractReport",
+    "GroupedImage",
     "ImagelakeError",
     "IngestReport",
     "Lake",
@@ -48,6 +53,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DuplicateGroup": ("imagelake.run.duplicates", "DuplicateGroup"),
+    "DuplicateOptions": ("imagelake.run.duplicates", "DuplicateOptions"),
+    "DuplicateReport": ("imagelake.run.duplicates", "DuplicateReport"),
+    "GroupedImage": ("imagelake.run.duplicates", "GroupedImage"),
     "ExtractReport": ("imagelake.run.extract", "ExtractReport"),
     "IngestReport": ("imagelake.run.ingest", "IngestReport"),
     "Lake": ("imagelake.api", "Lake"),

@@ -12,11 +12,13 @@ from imagelake.lake import info, sql
 from imagelake.lake.tables import Tables, open_tables
 from imagelake.models.embedder import settle_default
 from imagelake.models.manifest import Manifest
-from imagelake.run import extract, grid, ingest
+from imagelake.run import duplicates, extract, grid, ingest
+from imagelake.run.duplicates import DuplicateOptions, DuplicateReport
 from imagelake.run.extract import ExtractReport
 from imagelake.run.ingest import IngestReport
 from imagelake.run.progress import Progress
 from imagelake.run.search import Match, Searcher, SearchOptions, random_ids, read_query
+from imagelake.search.index import ExactIndex
 from imagelake.sources.folder import Folder
 from imagelake.sources.source import Source
 
@@ -101,6 +103,26 @@ class Lake:
             names = {name: grid.name_of(self.tables, name) for name in found}
             grid.save_grid(self.tables, [grid.Answer(names[n], n, None, found[n]) for n in found], out)
         return found
+
+    def index(self, embedding_set: str | None = None) -> ExactIndex:
+        """The search index of an embedding set as it is now: for many queries at once, ranges, all pairs, and NumPy.
+
+        It is kept in the lake's folder `indexes` and follows the lake; its ids are those of images, and it may have
+        vectors of images that were deleted since.
+
+        Raises:
+            InputError: there is no such set, or none yet.
+        """
+        searcher = self._searcher(SearchOptions(embedding_set=embedding_set))
+        return searcher.index
+
+    def duplicates(self, options: DuplicateOptions | None = None, progress: Progress | None = None) -> DuplicateReport:
+        """Groups of images that are copies of each other, each with the one to keep. Nothing is deleted.
+
+        Raises:
+            InputError: an option is out of range, or a kind was asked for that the lake has not what it needs for.
+        """
+        return duplicates.duplicates(self.tables, options or DuplicateOptions(), progress)
 
     def without_vector(self, embedding_set: str | None = None) -> int:
         """How many more images than vectors there are in the set that a search uses: those it cannot find."""

@@ -37,5 +37,5 @@ def test_importing_costs_no_more_than_numpy():
 
 def test_models_and_search_stay_without_arrow():
     """They speak NumPy, so that the same code runs where there is no Arrow."""
-    for room in ("imagelake.models.embedder", "imagelake.search.exact", "imagelake.pixels.describe"):
+    for room in ("imagelake.models.embedder", "imagelake.search.index", "imagelake.pixels.describe"):
         assert not modules_after(f"import {room}") & {"pyarrow", "lance", "duckdb"}

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 import imagelake
+import imagelake.search
 
 PUBLIC = {
+    "DuplicateGroup",
+    "DuplicateOptions",
+    "DuplicateReport",
     "ExtractReport",
+    "GroupedImage",
     "ImagelakeError",
     "IngestReport",
     "Lake",
@@ -58,3 +63,13 @@ def test_an_unknown_name_lists_the_known_ones():
     """As every error does."""
     with pytest.raises(AttributeError, match=r"ingest_all.*open"):
         imagelake.ingest_all  # noqa: B018
+
+
+def test_the_search_room_is_public_too():
+    """`imagelake.search` serves whoever has vectors and no lake."""
+    names = {"Certificate", "ExactIndex", "HammingIndex", "NearestNeighbors", "RangeResult", "SearchResult"}
+    assert set(dir(imagelake.search)) == set(imagelake.search.__all__) == names
+    for name in names:
+        assert inspect.getdoc(getattr(imagelake.search, name))
+    with pytest.raises(AttributeError, match=r"FlatIndex.*ExactIndex"):
+        imagelake.search.FlatIndex  # noqa: B018

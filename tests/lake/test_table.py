@@ -14,7 +14,7 @@ from imagelake import schema
 from imagelake.errors import InputError, LakeError, LakeNotFoundError, LakeReadOnlyError
 from imagelake.lake.table import Table
 from imagelake.lake.tables import id_set, open_tables, uris_of
-from privileges import unprivileged
+from privileges import let_all_reach, unprivileged
 
 
 def image_rows(numbers, size=100):
@@ -143,9 +143,7 @@ def test_a_folder_of_photos_is_no_place_for_a_lake(tmp_path):
 def test_a_lake_that_is_read_only(tmp_path, images):
     """Reading works, writing is a clear error, and nothing is changed."""
     images.insert_new(image_rows(range(3)))
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    let_all_reach(tmp_path)
     with unprivileged():
         table = Table(images.uri)
         assert table.count() == 3

@@ -11,7 +11,7 @@ import pytest
 import imagelake
 from imagelake.errors import LakeReadOnlyError
 from pictures import encode, make_image
-from privileges import unprivileged
+from privileges import let_all_reach, unprivileged
 
 SMALL_DISK = """
 set -e
@@ -66,8 +66,7 @@ def test_a_lake_that_is_read_only(lake, photos, tmp_path):
     lake.ingest(photos)
     lake.extract()
     before = lake.info()
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
+    let_all_reach(tmp_path)
     (photos / "new.jpg").write_bytes(encode(make_image(77)))
     if os.geteuid() != 0:
         for folder, _, _ in os.walk(lake.root):

@@ -12,6 +12,7 @@ What was learned about the format and binds this file (measured with pylance 14.
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -125,6 +126,13 @@ class Table:
         """The number of the newest version."""
         with our_errors(self.uri):
             return int(self._newest().version)
+
+    def fingerprint(self) -> str:
+        """Differs whenever the rows do, also where the table was deleted and made again."""
+        with our_errors(self.uri):
+            newest = self._newest()
+            files = [file.path for fragment in newest.get_fragments() for file in fragment.data_files()]
+        return f"{newest.version} {hashlib.sha256(' '.join(files).encode()).hexdigest()}"
 
     def count(self, where: str | None = None) -> int:
         """The number of rows, all or those for which the predicate `where` holds."""

@@ -86,6 +86,10 @@ class Tables:
         """The embedding set `name`, created where it is missing."""
         return table.create(self._address(f"embeddings/{name}"), columns)
 
+    def index_folder(self, name: str) -> Path | None:
+        """Where the search index of an embedding set is kept, or None where the lake is in a bucket."""
+        return None if is_remote(self.root) else Path(self.root) / "indexes" / name
+
     def all(self) -> dict[str, Table]:
         """Every table by the name that SQL knows it under; an embedding set is `embeddings/NAME`."""
         tables = {name: Table(self._address(name)) for name in _FIXED}
@@ -131,7 +135,7 @@ def _refuse_foreign_folder(address: str) -> None:
     if is_remote(address):
         return
     path = Path(address)
-    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings"}
+    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "indexes"}
     found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     foreign = [name for name in found if name not in own and not name.startswith(".")]
     if foreign:

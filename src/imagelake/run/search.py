@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +19,9 @@ from imagelake.lake.tables import Tables, id_set, manifest_text, uris_of
 from imagelake.models.embedder import Embedder, open_embedder
 from imagelake.models.manifest import Manifest, from_json
 from imagelake.run.extract import set_name
-from imagelake.search.exact import Block, nearest
+from imagelake.run.vector_index import open_index
 from imagelake.steps.embed import embed_pictures
 from imagelake.steps.identify import content_id
-
-_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,12 @@ class Searcher:
             raise InputError(f"k is {options.k}; it must be 1 or more.")
         self._tables = tables
         self._options = options
-        self.vectors = tables.embeddings(_choose_set(tables, options.embedding_set, default))
+        chosen = _choose_set(tables, options.embedding_set, default)
+        self.vectors = tables.embeddings(chosen)
         if self.vectors.count() == 0:
             raise _no_vectors(tables)
         self.manifest = from_json(manifest_text(self.vectors))
+        self.index = open_index(tables, chosen, self.manifest.metric)
         self._allowed = None if options.where is None else self._find_allowed()
         self._embedder: Embedder | None = None
 
@@ -84,11 +84,11 @@ class Searcher:
             raise InputError(f"The image {image_id} has no vector in this set. Run: imagelake extract")
         return self._nearest(vector, image_id)
 
-    def _find_allowed(self) -> IdSet:
-        """The images that are in the lake now and for which the predicate, if there is one, holds."""
-        if self._options.where is None:
-            return id_set(self._tables.images)
-        return IdSet([matching_ids(self._tables, self._options.where)])
+    def _find_allowed(self) -> npt.NDArray[np.bool_]:
+        """Which vectors are of images that are in the lake now and for which the predicate, if there is one, holds."""
+        where = self._options.where
+        images = id_set(self._tables.images) if where is None else IdSet([matching_ids(self._tables, where)])
+        return images.contains(pa.array(self.index.ids.tolist(), pa.string()))
 
     def _stored(self, image_id: str) -> npt.NDArray[np.float32] | None:
         found = self.vectors.rows("id", [image_id], ["vector"])
@@ -106,28 +106,17 @@ class Searcher:
 
     def _nearest(self, vector: npt.NDArray[np.float32], own_id: str) -> list[Match]:
         k = self._options.k + (1 if self._options.exclude_self else 0)
-        found = nearest(vector, self._blocks(), k, self.manifest.metric)
-        uris = uris_of(self._tables.images, found.ids.tolist())
-        if len(uris) < len(found.ids):  # vectors whose images were deleted: search among the others
+        distances, names = (row[0].tolist() for row in self.index.search(vector[None], k, allowed=self._allowed))
+        uris = uris_of(self._tables.images, names)
+        if len(uris) < len(names):  # vectors whose images were deleted: search among the others
             self._allowed = self._find_allowed()
             return self._nearest(vector, own_id)
         matches = [
             Match(image_id, uris[image_id][0], distance)
-            for image_id, distance in zip(found.ids.tolist(), found.distances.tolist(), strict=True)
+            for image_id, distance in zip(names, distances, strict=True)
             if not (self._options.exclude_self and image_id == own_id)
         ]
         return matches[: self._options.k]
-
-    def _blocks(self) -> Iterator[Block]:
-        for batch in self.vectors.scan(["id", "vector"], batch_rows=_BLOCK_ROWS):
-            ids = np.asarray(batch.column("id").to_pylist(), dtype="U64")
-            column = batch.column("vector")
-            vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-            if self._allowed is not None:
-                inside = self._allowed.contains(batch.column("id"))
-                ids, vectors = ids[inside], vectors[inside]
-            if len(ids):
-                yield ids, vectors
 
 
 def _choose_set(tables: Tables, asked: str | None, default: Manifest) -> str:
