@@ -14,7 +14,7 @@ from PIL import Image
 import imagelake
 from pictures import encode, make_image
 
-VERBS = ["demo", "ingest", "extract", "search", "duplicates", "info", "sql", "rejections", "models"]
+VERBS = ["demo", "ingest", "extract", "search", "duplicates", "info", "sql", "rejections", "models", "bench"]
 
 
 def imagelake_cli(*arguments, check=0):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from imagelake.search.kernel import kernel
 from imagelake.search.segment import GROUP, PANEL, Ints, Seeds
+from imagelake.search.threads import slices
 
 _ROWS = 192  # of a cluster, about
 _MOST = 1024
@@ -30,6 +32,14 @@ class Clusters:
 
     centroids: Points
     first: Ints
+
+    def label(self, points: Points) -> Ints:
+        """The nearest centroid of each point, int64 (n,)."""
+        return _nearest(points, self.centroids, self._packed)
+
+    @cached_property
+    def _packed(self) -> Points:
+        return _pack(self.centroids)
 
     def seeds(self, label: Ints, k: int) -> Seeds:
         """The panels to look at first for the k nearest, for queries of these clusters, in groups of `GROUP`."""
@@ -72,27 +82,31 @@ def cluster(codes: npt.NDArray[np.int8], scales: Points, head: int) -> tuple[Int
     if number == 1:
         return generator.permutation(count), Clusters(centroids, np.array([0, count]))
     for _ in range(_ROUNDS):
-        label = nearest(points, centroids)
+        label = _nearest(points, centroids, _pack(centroids))
         sizes = np.bincount(label, minlength=number)
         filled = np.flatnonzero(sizes)
         starts = np.concatenate([[0], np.cumsum(sizes[filled])[:-1]])
         centroids[filled] = np.add.reduceat(points[np.argsort(label, kind="stable")], starts) / sizes[filled, None]
+    packed = _pack(centroids)
     label = np.concatenate(
         [
-            nearest(
-                codes[start : start + _PART, :head].astype(np.float32) * scales[start : start + _PART, None], centroids
-            )
-            for start in range(0, count, _PART)
+            _nearest(codes[part, :head].astype(np.float32) * scales[part, None], centroids, packed)
+            for part in slices(count, _PART)
         ]
     )
     first = np.concatenate([[0], np.cumsum(np.bincount(label, minlength=number))])
     return np.argsort(label, kind="stable"), Clusters(centroids, first)
 
 
-def nearest(points: Points, centroids: Points) -> Ints:
+def _nearest(points: Points, centroids: Points, packed: Points) -> Ints:
     """The nearest centroid of each point, int64 (n,)."""
     with np.errstate(over="ignore", invalid="ignore"):
-        score = kernel().rotate(points, kernel().pack(np.ascontiguousarray(centroids.T)))[:, : len(centroids)]
+        score = kernel().rotate(points, packed)[:, : len(centroids)]
         score -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
     out: Ints = score.argmax(axis=1)
     return out
+
+
+def _pack(centroids: Points) -> Points:
+    packed: Points = kernel().pack(np.ascontiguousarray(centroids.T))
+    return packed

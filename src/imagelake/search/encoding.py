@@ -22,6 +22,8 @@ from imagelake.search.threads import in_threads, slices
 
 LEVELS = (96, 160, 256)  # dimensions of the first levels, the last has the others; docs/exact-search.md has other costs
 PANEL_LEVELS = 3  # so many levels are bounded a panel at a time
+_SPARE, _ROUNDS = 32, 3  # of subspace iteration
+_MIXED = 256  # axes that are turned together
 _CHUNK = 256  # rows that one thread encodes at a time: they fit its cache with their products
 _ROW_LIMIT, _QUERY_LIMIT = 63.0, 127.0
 _UNIT32, _UNIT64 = 2.0**-24, 2.0**-53
@@ -108,18 +110,55 @@ def fit(sample: Floats, metric: Metric, levels: tuple[int, ...] = LEVELS) -> Enc
     median = float(np.median(norms))
     x -= center
     scaled = (x / median if median > 0 else x).astype(np.float32)
-    axes = np.linalg.eigh((scaled.T @ scaled).astype(np.float64))[1][:, ::-1].copy()
     edges = [0, *(edge for edge in np.cumsum(levels).tolist() if edge < x.shape[1]), x.shape[1]]
     parts = tuple(range(start, stop) for start, stop in itertools.pairwise(edges))
+    axes = _principal_axes(scaled, edges[-2] or x.shape[1])
     generator = np.random.default_rng(0)
     for part in parts:  # evens out the ranges of the dimensions inside each level
-        if len(part) > 1:
-            turn = np.linalg.qr(generator.standard_normal((len(part), len(part))))[0]
-            axes[:, part.start : part.stop] = axes[:, part.start : part.stop] @ turn
+        axes[:, part.start : part.stop] = _turned(axes[:, part.start : part.stop], generator)
     rotation = np.ascontiguousarray(axes, np.float32)
     return Encoder(
         metric, center, rotation, parts, float(2.0 ** np.frexp(median)[1]) if median > 0 else 1.0, loss(rotation)
     )
+
+
+def _principal_axes(rows: npt.NDArray[np.float32], wanted: int) -> Float64s:
+    """An orthonormal basis, float64 (d, d); its first columns are near the principal axes of the rows, in their order.
+
+    By subspace iteration (Halko, Martinsson and Tropp, Finding structure with randomness, SIAM Review 53:2, 2011,
+    section 4.5) where few axes are wanted: finding all of them costs more than encoding 10,000 rows. How near they are
+    decides how much a level tells, not what is true.
+    """
+    scatter = rows.T @ rows
+    dims = len(scatter)
+    if dims <= wanted + _SPARE:
+        axes: Float64s = np.linalg.eigh(scatter.astype(np.float64))[1][:, ::-1].copy()
+        return axes
+    basis = np.random.default_rng(1).standard_normal((dims, wanted + _SPARE), np.float32)
+    for _ in range(_ROUNDS):
+        basis = np.linalg.qr(scatter @ basis)[0]
+    inner = basis.astype(np.float64)
+    turn = np.linalg.eigh(inner.T @ (scatter @ basis))[1][:, ::-1]
+    complete, triangle = np.linalg.qr(inner @ turn[:, :wanted], mode="complete")
+    complete[:, :wanted] *= np.where(np.diag(triangle) < 0, -1.0, 1.0)
+    whole: Float64s = complete
+    return whole
+
+
+def _turned(axes: Float64s, generator: np.random.Generator) -> Float64s:
+    """Other axes of the same space, each with about as much of everything.
+
+    Many are mixed in groups by chance, twice, so that each has a part of every other one: that costs a fraction of one
+    large rotation.
+    """
+    count = axes.shape[1]
+    groups = -(-count // _MIXED)
+    for _ in range(1 if groups == 1 else 2):
+        axes = axes[:, generator.permutation(count)]
+        for part in np.array_split(np.arange(count), groups):
+            turn = np.linalg.qr(generator.standard_normal((len(part), len(part))))[0]
+            axes[:, part] = axes[:, part] @ turn
+    return axes
 
 
 def loss(rotation: npt.NDArray[np.float32]) -> float:

@@ -211,7 +211,8 @@ def _address(array: npt.NDArray[Any] | None) -> int | None:
         return None
     if not array.flags.c_contiguous:
         raise ValueError("a scan reads only arrays in C order")
-    return array.ctypes.data
+    address: int = array.__array_interface__["data"][0]  # `array.ctypes` takes ten times as long
+    return address
 
 
 def _at(array: npt.NDArray[Any] | None) -> ctypes.c_void_p:

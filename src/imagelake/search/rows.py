@@ -22,6 +22,7 @@ from imagelake.search.twins import NO_TWINS, Twins, twins
 
 _SAMPLE = 8192  # rows that center and axes are found from
 _SMALL = 1024  # so few rows are measured one by one, and are not encoded before there are more
+_FEW_NUMBERS = 1 << 20  # in all pairs: they are measured in the time that it takes to begin a scan
 _DIRECT = 128  # measuring a row costs about as many times what bounding it does
 
 
@@ -204,6 +205,8 @@ class Rows:
             return Ranked(np.empty((len(asked), k)), np.empty((len(asked), k), np.int64), None, None, 0)
         if view.direct is not None:
             return self._direct(asked, k, view.direct)
+        if len(asked) * view.count * self.dims <= _FEW_NUMBERS:
+            return self._direct(asked, k, np.flatnonzero(view.allowed))
         unique = sum(int((segment.rank >= 0).sum()) for segment, _ in view.segments)
         found = self._scan(asked, view).nearest(min(k, unique), prove=prove)
         return found if not len(self.twins) else self._expanded(found, k, view)
@@ -227,11 +230,7 @@ class Rows:
     def within(self, asked: Floats, radius: float, view: View) -> tuple[Ints, Ints, Float64s]:
         """Everybody within a radius: which query, rank and distance, each (found,), ordered by all but rank last."""
         if view.direct is not None:
-            ranked = self._direct(asked, view.count, view.direct)
-            who = np.repeat(np.arange(len(asked)), view.count)
-            rank, distance = ranked.rank.ravel(), ranked.distance.ravel()
-            inside = distance <= radius
-            who, rank, distance = who[inside], rank[inside], distance[inside]
+            who, rank, distance = self._direct_within(asked, radius, view.direct)
         elif not len(asked):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
         else:
@@ -267,17 +266,35 @@ class Rows:
         return self._groups()[positions]
 
     def _direct(self, asked: Floats, k: int, positions: Ints) -> Ranked:
-        """The k nearest of some rows, each measured."""
+        """The k nearest of some rows, each measured; k at least 1."""
         rank = self.ids.rank[positions]
         out_distance, out_rank = np.empty((len(asked), k)), np.empty((len(asked), k), np.int64)
 
         def some(part: slice) -> None:
             distance = self.measure(asked[part], positions)
-            order = np.lexsort((np.broadcast_to(rank, distance.shape), distance), axis=1)[:, :k]
-            out_distance[part], out_rank[part] = np.take_along_axis(distance, order, axis=1), rank[order]
+            kth = np.partition(distance, k - 1, axis=1)[:, k - 1]
+            for query, own, most in zip(range(part.start, part.stop), distance, kth, strict=True):
+                near = np.flatnonzero(own <= most)
+                near = near[np.lexsort((rank[near], own[near]))[:k]]
+                out_distance[query], out_rank[query] = own[near], rank[near]
 
         in_threads(some, slices(len(asked), 64), self.where.threads)
         return Ranked(out_distance, out_rank, None, None, len(asked) * len(positions))
+
+    def _direct_within(self, asked: Floats, radius: float, positions: Ints) -> tuple[Ints, Ints, Float64s]:
+        """Those of some rows that are within a radius, each measured."""
+        rank = self.ids.rank[positions]
+
+        def some(part: slice) -> tuple[Ints, Ints, Float64s]:
+            distance = self.measure(asked[part], positions)
+            who, place = np.nonzero(distance <= radius)
+            return part.start + who, rank[place], distance[who, place]
+
+        found = in_threads(some, slices(len(asked), 64), self.where.threads)
+        if not found:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        who, ranks, distance = (np.concatenate(column) for column in zip(*found, strict=True))
+        return who, ranks, distance
 
     def measure(self, asked: Floats, positions: Ints) -> Float64s:
         """Exact distances, float64 (m, positions)."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imagelake.search import plain
-from imagelake.search.clusters import Clusters, nearest
+from imagelake.search.clusters import Clusters
 from imagelake.search.encoding import Encoder, encode_queries
 from imagelake.search.kernel import kernel
 from imagelake.search.segment import QUERIES, Answer, Float64s, Floats, Ints, Seeds, Segment
@@ -49,6 +49,8 @@ class _Task:
     split: int
 
 
+_SPLIT_PANELS = 2048  # scanning fewer for a few queries takes less time than another thread does to begin
+
 Clustered = tuple[Segment, Clusters]
 
 
@@ -69,7 +71,7 @@ class Scan:
         queries, heads = encode_queries(encoder, vectors, threads)
         largest = max(range(len(segments)), key=lambda at: segments[at][0].panels)
         self._largest = largest
-        label = nearest(heads, segments[largest][1].centroids)
+        label = segments[largest][1].label(heads)
         self._order = np.argsort(label, kind="stable")
         self._label = label[self._order]
         self._queries = queries.take(self._order)
@@ -140,7 +142,8 @@ class Scan:
         count = len(self._order)
         size = max(8, min(QUERIES, -(-count // self._threads)))
         blocks = [slice(start, min(count, start + size)) for start in range(0, count, size)]
-        splits = -(-self._threads // len(blocks))
+        panels = sum(segment.panels for segment, _ in self._segments)
+        splits = max(1, min(-(-self._threads // len(blocks)), panels // _SPLIT_PANELS))
         return [_Task(block, split) for block in blocks for split in range(splits)], splits
 
     def _run(self, task: _Task, splits: int, answer: Answer, k: int, first_panel: int = 0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import TypeVar
 
 from imagelake.errors import SearchError
@@ -28,11 +29,16 @@ def thread_count(threads: int | None) -> int:
 
 
 def in_threads(work: Callable[[Piece], Result], pieces: Sequence[Piece], threads: int) -> list[Result]:
-    """What `work` makes of each piece, in order."""
+    """What `work` makes of each piece, in order. `work` must not call this itself."""
     if threads == 1 or len(pieces) <= 1:
         return [work(piece) for piece in pieces]
-    with ThreadPoolExecutor(min(threads, len(pieces))) as pool:
-        return list(pool.map(work, pieces))
+    return list(_pool(os.getpid(), threads).map(work, pieces))
+
+
+@lru_cache(maxsize=8)
+def _pool(process: int, threads: int) -> ThreadPoolExecutor:  # noqa: ARG001  (threads do not survive a fork)
+    """Threads that are kept: starting them takes as long as searching for one query."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="imagelake-search")
 
 
 def slices(count: int, size: int) -> list[slice]:

@@ -273,49 +273,6 @@ __attribute__((target("avx2"))) static int32_t dot_avx2(const uint8_t *row, cons
 }
 #endif
 
-/* ---- bounds of a panel for one query, and which of them reach the threshold ---- */
-
-/* bound += scale * (scale * product + slack) + error * norm + norm of the rest * norm of the rest: `row` and `coef` are
- * those of a level. At level 0 the bound starts with the offset, later it loses what stood for this level: the norm
- * of the rest before. */
-#define REACH(name, attributes)                                                                                        \
-    attributes static uint32_t name(const int32_t *product, const float *row, const float *coef, const float *before,  \
-                                    float factor, float t, float *bound, int fresh) {                                  \
-        uint32_t mask = 0;                                                                                             \
-        for (int r = 0; r < PANEL; r++) {                                                                              \
-            const float start = (fresh ? 0 : bound[r]) - before[r] * factor;                                           \
-            bound[r] = start + row[r] * (coef[0] * (float)product[r] + coef[1]) + row[PANEL + r] * coef[2] +           \
-                row[2 * PANEL + r] * coef[3];                                                                          \
-        }                                                                                                              \
-        for (int r = 0; r < PANEL; r++) mask |= (uint32_t)(bound[r] >= t) << r;                                        \
-        return mask;                                                                                                   \
-    }
-
-typedef uint32_t (*Reach)(const int32_t *product, const float *row, const float *coef, const float *before, float factor,
-                          float t, float *bound, int fresh);
-
-REACH(reach_plain, )
-#if X86
-REACH(reach_avx2, __attribute__((target("avx2,fma"))))
-
-__attribute__((target("avx512f,avx512bw"))) static uint32_t reach_avx512(const int32_t *product, const float *row,
-                                                                         const float *coef, const float *before,
-                                                                         float factor, float t, float *bound, int fresh) {
-    uint32_t mask = 0;
-    for (int r = 0; r < PANEL; r += 16) {
-        const __m512 p = _mm512_cvtepi32_ps(_mm512_loadu_si512(product + r));
-        __m512 v = fresh ? _mm512_setzero_ps() : _mm512_loadu_ps(bound + r);
-        v = _mm512_fnmadd_ps(_mm512_loadu_ps(before + r), _mm512_set1_ps(factor), v);
-        v = _mm512_fmadd_ps(_mm512_loadu_ps(row + r), _mm512_fmadd_ps(_mm512_set1_ps(coef[0]), p, _mm512_set1_ps(coef[1])), v);
-        v = _mm512_fmadd_ps(_mm512_loadu_ps(row + PANEL + r), _mm512_set1_ps(coef[2]), v);
-        v = _mm512_fmadd_ps(_mm512_loadu_ps(row + 2 * PANEL + r), _mm512_set1_ps(coef[3]), v);
-        _mm512_storeu_ps(bound + r, v);
-        mask |= (uint32_t)_mm512_cmp_ps_mask(v, _mm512_set1_ps(t), _CMP_GE_OQ) << r;
-    }
-    return mask;
-}
-#endif
-
 /* ---- the exact distance: float64, 16 running sums in order, then halved four times ---- */
 
 typedef double Lanes __attribute__((vector_size(8 * LANES)));
@@ -425,7 +382,7 @@ static float least(const double *threshold, double distance, int64_t metric) {
 
 /* ---- one call's work ---- */
 
-typedef struct {
+typedef struct Work {
     const Segment *s;
     const Queries *q;
     Answer *a;
@@ -435,13 +392,73 @@ typedef struct {
     uint32_t mask[QUERIES];
     float bound[QUERIES][PANEL];
     int32_t product[GROUP * PANEL];
+    int32_t open[QUERIES]; /* queries of which the panel has rows left, in order */
     const int64_t *seed_start; /* or null */
     const int32_t *seed_panel;
     Group head[QUERIES / GROUP]; /* the queries in groups, for level 0 */
     Products products;
     Dot dot;
-    Reach reach;
+    void (*reach)(struct Work *w, const Group *group, int64_t level, const float *row, const float *before);
 } Work;
+
+/* ---- bounds of a panel for a group of queries, and which of them reach the threshold ---- */
+
+/* bound += scale * (scale * product + slack) + error * norm + norm of the rest * norm of the rest: `row` and `coef` are
+ * those of a level. At level 0 the bound starts with the offset, later it loses what stood for this level: the norm
+ * of the rest before. The mask loses rows that do not reach the threshold. */
+#define REACH(name, attributes)                                                                                        \
+    attributes static void name(Work *w, const Group *group, int64_t level, const float *row, const float *before) {   \
+        for (int64_t g = 0; g < group->count; g++) {                                                                   \
+            const int64_t query = group->query[g];                                                                     \
+            const float *coef = w->q->coef + (1 + 4 * w->s->levels) * query + 1 + 4 * level;                           \
+            const float least = w->least[query];                                                                       \
+            const int32_t *product = w->product + g * PANEL;                                                           \
+            float *bound = w->bound[query];                                                                            \
+            uint32_t mask = 0;                                                                                         \
+            for (int r = 0; r < PANEL; r++) {                                                                          \
+                const float start = (level ? bound[r] : 0) - before[r] * coef[-1];                                     \
+                bound[r] = start + row[r] * (coef[0] * (float)product[r] + coef[1]) + row[PANEL + r] * coef[2] +       \
+                    row[2 * PANEL + r] * coef[3];                                                                      \
+            }                                                                                                          \
+            for (int r = 0; r < PANEL; r++) mask |= (uint32_t)(bound[r] >= least) << r;                                \
+            w->mask[query] = level ? w->mask[query] & mask : mask;                                                     \
+        }                                                                                                              \
+    }
+
+REACH(reach_plain, )
+#if X86
+REACH(reach_avx2, __attribute__((target("avx2,fma"))))
+
+__attribute__((target("avx512f,avx512bw"))) static void reach_avx512(Work *w, const Group *group, int64_t level,
+                                                                     const float *row, const float *before) {
+    const __m512 zero = _mm512_setzero_ps(), before0 = _mm512_loadu_ps(before), before1 = _mm512_loadu_ps(before + 16);
+    const __m512 scale0 = _mm512_loadu_ps(row), scale1 = _mm512_loadu_ps(row + 16);
+    const __m512 error0 = _mm512_loadu_ps(row + PANEL), error1 = _mm512_loadu_ps(row + PANEL + 16);
+    const __m512 rest0 = _mm512_loadu_ps(row + 2 * PANEL), rest1 = _mm512_loadu_ps(row + 2 * PANEL + 16);
+    const int64_t coef_size = 1 + 4 * w->s->levels;
+    for (int64_t g = 0; g < group->count; g++) {
+        const int64_t query = group->query[g];
+        const float *coef = w->q->coef + coef_size * query + 1 + 4 * level;
+        const int32_t *product = w->product + g * PANEL;
+        float *bound = w->bound[query];
+        const __m512 c0 = _mm512_set1_ps(coef[0]), c1 = _mm512_set1_ps(coef[1]), c2 = _mm512_set1_ps(coef[2]);
+        const __m512 c3 = _mm512_set1_ps(coef[3]), factor = _mm512_set1_ps(coef[-1]);
+        const __m512 least = _mm512_set1_ps(w->least[query]);
+        __m512 v = level ? _mm512_loadu_ps(bound) : zero, u = level ? _mm512_loadu_ps(bound + 16) : zero;
+        v = _mm512_fnmadd_ps(before0, factor, v);
+        u = _mm512_fnmadd_ps(before1, factor, u);
+        v = _mm512_fmadd_ps(scale0, _mm512_fmadd_ps(c0, _mm512_cvtepi32_ps(_mm512_loadu_si512(product)), c1), v);
+        u = _mm512_fmadd_ps(scale1, _mm512_fmadd_ps(c0, _mm512_cvtepi32_ps(_mm512_loadu_si512(product + 16)), c1), u);
+        v = _mm512_fmadd_ps(rest0, c3, _mm512_fmadd_ps(error0, c2, v));
+        u = _mm512_fmadd_ps(rest1, c3, _mm512_fmadd_ps(error1, c2, u));
+        _mm512_storeu_ps(bound, v);
+        _mm512_storeu_ps(bound + 16, u);
+        const uint32_t mask = (uint32_t)_mm512_cmp_ps_mask(v, least, _CMP_GE_OQ) |
+            (uint32_t)_mm512_cmp_ps_mask(u, least, _CMP_GE_OQ) << 16;
+        w->mask[query] = level ? w->mask[query] & mask : mask;
+    }
+}
+#endif
 
 static void join(Group *group, const Queries *q, int64_t query, int64_t at, int64_t dims) {
     group->query[group->count] = query;
@@ -557,7 +574,7 @@ static void interleave(const uint8_t *rest, int64_t dims, uint8_t *out) {
 int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first, int64_t last,
                    const int64_t *seed_start, const int32_t *seed_panel, double *wide) {
     if (q->count > QUERIES) return 2;
-    const int64_t row_size = (1 + 3 * s->levels) * PANEL, coef_size = 1 + 4 * s->levels;
+    const int64_t row_size = (1 + 3 * s->levels) * PANEL;
     int64_t most_dims = 0;
     for (int64_t l = 0; l < s->levels; l++) most_dims = s->level_dims[l] > most_dims ? s->level_dims[l] : most_dims;
     Work *w = malloc(sizeof(Work));
@@ -581,70 +598,73 @@ int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first,
     for (int64_t i = 0; i < q->count; i++) join(&w->head[i / GROUP], q, i, 0, s->level_dims[0]);
     if (seed_start && !a->radius) failed = seed(w, seed_start, seed_panel);
     for (int64_t p = first; p < last && !failed; p++) {
-        int64_t left = 0;
-        for (int64_t l = 0; l < s->levels; l++) {
+        int64_t open = q->count, left = 0; /* queries of which rows are left, and pairs that are, before the rest */
+        for (int64_t l = 0; l < s->levels && open; l++) {
             const float *row = s->row + p * row_size + (1 + 3 * l) * PANEL;
             const float *before = row - PANEL; /* the offset, or the norm of all that this level and later ones bound */
             const int64_t dims = s->level_dims[l], blocks = blocks_of(dims);
             const uint8_t *codes = s->codes[l] + p * PANEL * dims;
-            const uint8_t *next = l + 1 < s->levels ? s->codes[l + 1] + p * PANEL * s->level_dims[l + 1] : NULL;
-            const int64_t next_dims = next ? s->level_dims[l + 1] : 0;
             /* In panels, the whole panel is bounded for a query of which any row is left. So it is in other levels,
              * when much of the panel is left. */
             const int all = l < s->panel_levels || left * 12 > q->count * PANEL;
-            uint32_t ready = 0;
             if (l >= s->panel_levels && all) {
                 interleave(codes, dims, whole);
                 codes = whole;
                 a->counts[3]++;
             }
-            a->counts[l ? 1 : 0] += l ? left : q->count * PANEL;
+            a->counts[l ? 1 : 0] += all ? open * PANEL : left;
+            const int rows_next = l + 1 >= s->panel_levels, more = l + 1 < s->levels;
+            const uint8_t *next = more ? s->codes[l + 1] + p * PANEL * s->level_dims[l + 1] : NULL;
+            const int64_t next_dims = more ? s->level_dims[l + 1] : 0;
+            uint32_t ready = 0;
+            int64_t still = 0;
             left = 0;
-            for (int64_t i = 0; i < q->count;) {
-                Group some = {0};
-                const Group *group = l ? &some : &w->head[i / GROUP];
-                if (l == 0) i += GROUP;
-                for (; l && i < q->count && some.count < GROUP; i++)
-                    if (w->mask[i]) join(&some, q, i, l, dims);
-                if (all && group->count) w->products(codes, group, dims, w->product);
+            for (int64_t at = 0; at < open; at += GROUP) {
+                Group some;
+                const Group *group = l ? &some : &w->head[at / GROUP];
+                some.count = 0;
+                for (int64_t i = at; l && i < open && i < at + GROUP; i++) join(&some, q, w->open[i], l, dims);
+                if (all) w->products(codes, group, dims, w->product);
+                else
+                    for (int64_t g = 0; g < group->count; g++)
+                        for (uint32_t bits = w->mask[group->query[g]]; bits; bits &= bits - 1) {
+                            const int r = __builtin_ctz(bits);
+                            w->product[g * PANEL + r] = w->dot(codes + r * dims, group->codes[g],
+                                                               q->lanes[l] + group->query[g] * blocks * 32, dims);
+                        }
+                uint32_t had[GROUP];
+                if (a->excluded)
+                    for (int64_t g = 0; g < group->count; g++) had[g] = l ? w->mask[group->query[g]] : 0xffffffff;
+                w->reach(w, group, l, row, before);
                 for (int64_t g = 0; g < group->count; g++) {
                     const int64_t query = group->query[g];
-                    const float *coef = q->coef + coef_size * query + 1 + 4 * l;
-                    const float factor = coef[-1]; /* what goes with it */
-                    const uint32_t had = l ? w->mask[query] : 0xffffffff;
-                    int32_t *product = w->product + g * PANEL;
-                    if (!all)
-                        for (uint32_t bits = had; bits; bits &= bits - 1) {
-                            const int r = __builtin_ctz(bits);
-                            product[r] = w->dot(codes + r * dims, group->codes[g], q->lanes[l] + query * blocks * 32, dims);
-                        }
-                    const uint32_t mask =
-                        had & w->reach(product, row, coef, before, factor, w->least[query], w->bound[query], l == 0);
-                    w->mask[query] = mask;
-                    if (a->excluded && had != mask) exclude(w, query, had & ~mask);
-                    if (!mask) continue;
+                    const uint32_t mask = w->mask[query];
+                    if (a->excluded && had[g] != mask) exclude(w, query, had[g] & ~mask);
+                    w->open[still] = (int32_t)query; /* not ahead of `at`: what is read was written a level ago */
+                    still += mask != 0;
+                    if (!rows_next || !mask) continue;
                     left += ones(mask);
-                    if (l + 1 < s->panel_levels) continue;
                     for (uint32_t fresh = mask & ~ready; fresh; fresh &= fresh - 1)
                         for (int64_t d = 0; d < next_dims; d += 64)
                             __builtin_prefetch(next + __builtin_ctz(fresh) * next_dims + d);
                     ready |= mask;
                 }
             }
-            if (!left) break;
+            open = still;
         }
-        if (!left) continue;
-        for (int64_t i = 0; i < q->count; i++)
-            for (uint32_t mask = w->mask[i]; mask; mask &= mask - 1) {
+        for (int64_t at = 0; at < open; at++)
+            for (uint32_t mask = w->mask[w->open[at]]; mask; mask &= mask - 1) {
                 const char *vector = row_at(s, s->source[p * PANEL + __builtin_ctz(mask)]);
                 for (int64_t d = 0; d < 8; d++) __builtin_prefetch(vector + 64 * d);
             }
-        for (int64_t i = 0; i < q->count; i++)
+        for (int64_t at = 0; at < open; at++) {
+            const int64_t i = w->open[at];
             for (uint32_t mask = w->mask[i]; mask; mask &= mask - 1) {
                 const int r = __builtin_ctz(mask);
                 if (w->bound[i][r] >= w->least[i]) take(w, i, p * PANEL + r);
                 else if (a->excluded) exclude(w, i, (uint32_t)1 << r);
             }
+        }
     }
 done:
     free(w), free(widened), free(whole);
