@@ -127,7 +127,7 @@ class Bench:
     def batch(self) -> Iterator[Row]:
         """Many queries at once."""
         for k in (3, 10, 100):
-            names = self.others("faiss", "sklearn", "torch") if k == 3 else self.others("faiss")
+            names = self.others("faiss", "torch") if k == 3 else self.others("faiss")
             yield from self.beside(self.base, self.queries, k, "batch", names, self.runs)
 
     def one(self) -> Iterator[Row]:

@@ -155,3 +155,12 @@ def test_a_predicate_still_holds_where_images_are_deleted_meanwhile(filled, phot
     matches = searcher.by_bytes((photos / "1.jpg").read_bytes())
     assert len(matches) == 9
     assert all(match.uri.endswith(".jpg") for match in matches)
+
+
+def test_the_index_answers_what_search_does_not(filled):
+    """All pairs and many queries at once, by the ids of images."""
+    index = filled.index()
+    assert sorted(index.ids.tolist()) == filled.sql("select id from images order by id").column("id").to_pylist()
+    pairs = sum(len(distances) for _, _, distances in index.pairs_within(2.0))
+    assert pairs == 12 * 11 // 2
+    assert filled.duplicates(imagelake.DuplicateOptions(by=("exact", "hash"))).images == 12

@@ -73,7 +73,7 @@ def _many_pairs(rows: Rows, view: View, radius: float) -> Iterator[tuple[Ints, I
                     yield a, b, distance
                 continue
             mine, others = rows.group_of(a), rows.group_of(b)
-            sizes = _sizes(rows.twins, mine) * _sizes(rows.twins, others)
+            sizes = _sizes(view.twins, mine) * _sizes(view.twins, others)
             piece = (np.cumsum(sizes) - 1) // _EXPANDED
             for start, stop in _runs(piece):
                 part_of = slice(start, stop)
@@ -112,10 +112,9 @@ def _expanded(rows: Rows, view: View, a: Ints, b: Ints, distance: Float64s) -> I
         ends = a if left else b
         group = rows.group_of(ends)
         alone = np.flatnonzero(group < 0)
-        at, positions = members_of(rows.twins, group[group >= 0])
-        there = view.allowed[positions]
-        at = np.concatenate([alone, np.flatnonzero(group >= 0)[at[there]]])
-        ends = np.concatenate([ends[alone], positions[there]])
+        at, positions = members_of(view.twins, group[group >= 0])
+        at = np.concatenate([alone, np.flatnonzero(group >= 0)[at]])
+        ends = np.concatenate([ends[alone], positions])
         a, b, distance = (ends, b[at], distance[at]) if left else (a[at], ends, distance[at])
     if len(a):
         yield a, b, distance
@@ -123,9 +122,8 @@ def _expanded(rows: Rows, view: View, a: Ints, b: Ints, distance: Float64s) -> I
 
 def _pairs_of_twins(rows: Rows, view: View, radius: float) -> Iterator[tuple[Ints, Ints, Float64s]]:
     """Rows that are equal, with each other. For dot they may be too far apart all the same."""
-    for start, stop in zip(rows.twins.first[:-1].tolist(), rows.twins.first[1:].tolist(), strict=True):
-        group = rows.twins.members[start:stop]
-        group = np.sort(group[view.allowed[group]])
+    for start, stop in itertools.pairwise(view.twins.first.tolist()):
+        group = view.twins.members[start:stop]
         if len(group) < 2:
             continue
         distance = rows.measure(rows.vectors(group[:1]), group[:1])[0, 0]

@@ -23,6 +23,7 @@ from imagelake.search.twins import NO_TWINS, Twins, twins
 _SAMPLE = 8192  # rows that center and axes are found from
 _SMALL = 1024  # so few rows are measured one by one, and are not encoded before there are more
 _FEW_NUMBERS = 1 << 20  # in all pairs: they are measured in the time that it takes to begin a scan
+_EXPANDED = 1 << 22  # rows that are looked at, when twins join an answer
 _DIRECT = 128  # measuring a row costs about as many times what bounding it does
 
 
@@ -50,12 +51,14 @@ class View:
         count: how many.
         direct: positions that are measured one by one, or None to scan.
         segments: what is scanned.
+        twins: positions of rows that are equal and may be found, by id.
     """
 
     allowed: npt.NDArray[np.bool_]
     count: int
     direct: Ints | None
     segments: list[Clustered]
+    twins: Twins
 
 
 class Rows:
@@ -159,10 +162,19 @@ class Rows:
             self.encode()
             clusters = [part.clusters for part in self.parts]
             segments = list(zip(self.ranked_segments(allowed), clusters, strict=True))
-        view = View(allowed, count, direct, segments)
+        view = View(allowed, count, direct, segments, self._twins_among(allowed))
         if mask is None:
             self._whole = view
         return view
+
+    def _twins_among(self, mask: npt.NDArray[np.bool_]) -> Twins:
+        """The groups of twins as they are under a mask, ordered by id; some may have become empty."""
+        group = np.repeat(np.arange(len(self.twins)), np.diff(self.twins.first))
+        members = self.twins.members
+        order = np.lexsort((self.ids.rank[members], group))
+        order = order[mask[members[order]]]
+        first = np.concatenate([[0], np.cumsum(np.bincount(group[order], minlength=len(self.twins)))])
+        return Twins(members[order], first.astype(np.int64))
 
     def ranked_segments(self, mask: npt.NDArray[np.bool_]) -> list[Segment]:
         """Segments with the ranks of the rows that may be found."""
@@ -213,18 +225,22 @@ class Rows:
 
     def _expanded(self, found: Ranked, k: int, view: View) -> Ranked:
         """Rows with their twins, the k best of all."""
-        asked, width = found.rank.shape
-        distance, rank = np.empty((asked, k)), np.empty((asked, k), np.int64)
-        alone = (self._groups()[self.ids.by_rank[found.rank]] < 0).all(axis=1) & (width == k)
+        distance, rank = np.empty((len(found.rank), k)), np.empty((len(found.rank), k), np.int64)
+        group = self._groups()[self.ids.by_rank[found.rank]]
+        alone = (group < 0).all(axis=1) & (found.rank.shape[1] == k)
         distance[alone], rank[alone] = found.distance[alone], found.rank[alone]
-        others = np.flatnonzero(~alone)
-        who, ranks, distances = self.with_twins(
-            np.repeat(np.arange(len(others)), width), found.rank[others].ravel(), found.distance[others].ravel(), view
-        )
-        order = np.lexsort((ranks, distances, who))
-        start = np.searchsorted(who[order], np.arange(len(others)))
-        best = order[(start[:, None] + np.arange(k)).ravel()]
-        distance[others], rank[others] = distances[best].reshape(-1, k), ranks[best].reshape(-1, k)
+        for part in slices(int((~alone).sum()), max(1, _EXPANDED // k)):
+            others = np.flatnonzero(~alone)[part]
+            size = np.where(group[others] < 0, 1, np.diff(view.twins.first)[group[others]])
+            needed = np.cumsum(size, axis=1) - size < k  # those before do not fill the answer yet
+            far = np.where(needed, found.distance[others], -np.inf).max(axis=1)
+            who, place = np.nonzero(found.distance[others] <= far[:, None])
+            at = others[who], place
+            who, ranks, distances = self.with_twins(who, found.rank[at], found.distance[at], view, most=k)
+            order = np.lexsort((ranks, distances, who))
+            start = np.searchsorted(who[order], np.arange(len(others)))
+            best = order[start[:, None] + np.arange(k)]
+            distance[others], rank[others] = distances[best], ranks[best]
         return dataclasses.replace(found, distance=distance, rank=rank)
 
     def within(self, asked: Floats, radius: float, view: View) -> tuple[Ints, Ints, Float64s]:
@@ -239,15 +255,16 @@ class Rows:
         order = np.lexsort((rank, distance, who))
         return who[order], rank[order], distance[order]
 
-    def with_twins(self, who: Ints, rank: Ints, distance: Float64s, view: View) -> tuple[Ints, Ints, Float64s]:
-        """Found rows, and those that equal them and may be found; whose order is lost."""
+    def with_twins(
+        self, who: Ints, rank: Ints, distance: Float64s, view: View, most: int | None = None
+    ) -> tuple[Ints, Ints, Float64s]:
+        """Found rows, and those that equal them and may be found; whose order is lost. At most the first of a group."""
         if not len(self.twins):
             return who, rank, distance
         group = self._groups()[self.ids.by_rank[rank]]
         alone = group < 0
-        at, positions = members_of(self.twins, group[~alone])
-        there = view.allowed[positions]
-        at, positions = np.flatnonzero(~alone)[at[there]], positions[there]
+        at, positions = members_of(view.twins, group[~alone], most)
+        at = np.flatnonzero(~alone)[at]
         return (
             np.concatenate([who[alone], who[at]]),
             np.concatenate([rank[alone], self.ids.rank[positions]]),
@@ -312,9 +329,11 @@ class Rows:
         return self.ids.values[self.ids.by_rank[rank]]
 
 
-def members_of(groups: Twins, wanted: Ints) -> tuple[Ints, Ints]:
-    """All members of some groups, one group after the other: which of the wanted each is of, and its position."""
+def members_of(groups: Twins, wanted: Ints, most: int | None = None) -> tuple[Ints, Ints]:
+    """The members of some groups, at most the first so many of each: which of the wanted each is of, and who it is."""
     sizes = groups.first[wanted + 1] - groups.first[wanted]
+    if most is not None:
+        sizes = np.minimum(sizes, most)
     which = np.repeat(np.arange(len(wanted)), sizes)
     place = np.arange(len(which)) + (groups.first[wanted] - (np.cumsum(sizes) - sizes))[which]
     return which, groups.members[place]
