@@ -93,6 +93,7 @@ MEANINGS = {
         "entropy": "Shannon entropy of luma, 0 to 8 bits",
         "perceptual_hash": "64-bit pHash: pictures that look alike differ in few bits",
         "thumbnail": "upright JPEG, longer side at most 256 pixels",
+        "metadata": "what the source knew besides, one JSON object: labels, other columns",
         "added_at": "when the image came into the lake",
     },
     "embeddings/NAME": {

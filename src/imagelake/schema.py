@@ -24,9 +24,15 @@ SOURCE = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("bytes", pa.large_binary()),  # null where it could not be read; `error` says why
         pa.field("error", pa.string()),
+        pa.field("metadata", pa.string()),  # what else the source knows of the picture, a JSON object; null: nothing
     ]
 )
-"""What a source yields: one row per picture found."""
+"""What a source yields: one row per picture found. A source may leave out `metadata`.
+
+In `metadata`, `labels` is a list of texts, `regions` a list of `{"box_xyxy": [left, top, right, bottom], "label"}` in
+[0, 1] of the picture as stored, `captured_at` an ISO 8601 time, `latitude` and `longitude` are degrees; any other name
+is kept as it is.
+"""
 
 DESCRIPTION = [
     pa.field("format", pa.string()),  # jpeg, png, webp, gif, tiff, bmp, avif, heic
@@ -72,6 +78,7 @@ DESCRIBED = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("bytes", pa.large_binary()),
         pa.field("error", pa.string()),
+        pa.field("metadata", pa.string()),
         pa.field("id", pa.string()),  # null where nothing could be read
         pa.field("known", pa.bool_()),  # the lake had this content already: it was not decoded again
         *DESCRIPTION,
@@ -83,6 +90,7 @@ IMAGES = pa.schema(
         _key("id"),
         pa.field("uris", pa.list_(pa.string())),  # every URI that this content was seen under
         *DESCRIPTION,
+        pa.field("metadata", pa.string()),  # what the source knew besides, one JSON object
         pa.field("added_at", _TIME),
     ],
     metadata={"imagelake:format": FORMAT_VERSION},

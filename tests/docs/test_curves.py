@@ -17,4 +17,6 @@ def test_the_curves_are_drawn_from_the_figures(tmp_path):
         assert done.returncode == 0, done.stderr
     for name in ("rows", "one", "dims", "k"):
         drawn = (tmp_path / f"search-{name}.svg").read_text()
-        assert all(f"<!-- {text} -->" in drawn for text in ("imagelake", "faiss IndexFlatL2", "reading every vector once"))
+        assert all(
+            f"<!-- {text} -->" in drawn for text in ("imagelake", "faiss IndexFlatL2", "reading every vector once")
+        )

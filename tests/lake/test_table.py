@@ -177,3 +177,13 @@ def test_a_lake_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="is a file"):
         open_tables(tmp_path / "file", create=True)
+
+
+def test_columns_are_added_once(images):
+    """As nulls beside the rows that are there; those that are there already stay."""
+    images.insert_new(image_rows(range(3)))
+    before = images.version()
+    images.add_columns(images.schema)
+    assert images.version() == before
+    images.add_columns(pa.schema([pa.field("mood", pa.string())]))
+    assert images.read(["mood"]).column("mood").to_pylist() == [None] * 3

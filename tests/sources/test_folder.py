@@ -8,7 +8,7 @@ from imagelake import files
 from imagelake.errors import InputError
 from imagelake.sources.folder import Folder
 from pictures import encode, make_image
-from privileges import unprivileged
+from privileges import let_all_reach, unprivileged
 
 
 def rows_of(path):
@@ -93,6 +93,7 @@ def test_what_cannot_be_read_is_a_row_with_its_reason(tmp_path):
     (tmp_path / "raw.NEF").write_bytes(b"II*\0")
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "good.jpg").write_bytes(encode(make_image(1)))
+    let_all_reach(tmp_path)
     with unprivileged():
         found = {files.display_name(row["uri"]): row for row in rows_of(tmp_path)}
     (tmp_path / "closed").chmod(0o755)

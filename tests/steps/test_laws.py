@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 import imagelake
-from imagelake import schema
 from imagelake.lake.ids import IdSet
+from imagelake.sources.source import complete
 from imagelake.steps.describe import Describe
 from imagelake.steps.embed import Embed
 from imagelake.steps.identify import Identify, content_id
@@ -23,7 +23,7 @@ def source_rows():
     data = [GOOD[0], BAD[0], GOOD[1], None, BAD[1], GOOD[2], GOOD[3], BAD[2], GOOD[4], GOOD[5], GOOD[0]]
     errors = [None if each is not None else "cannot be read: gone" for each in data]
     columns = [pa.array([f"u{n}" for n in range(len(data))]), pa.array(data, pa.large_binary()), pa.array(errors)]
-    return pa.record_batch(columns, schema=schema.SOURCE)
+    return complete(pa.record_batch(columns, names=["uri", "bytes", "error"]))
 
 
 def identified_rows():

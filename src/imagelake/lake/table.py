@@ -207,6 +207,18 @@ class Table:
         with our_errors(self.uri):
             return patiently(insert)
 
+    def add_columns(self, columns: pa.Schema) -> None:
+        """Add those of some columns that the table has not, as nulls; for a lake that an older version made."""
+
+        def add() -> None:
+            dataset = self._newest()
+            missing = [field for field in columns if field.name not in dataset.schema.names]
+            if missing:
+                dataset.add_columns(pa.schema(missing))
+
+        with our_errors(self.uri):
+            patiently(add)
+
     def patch(self, compute: Callable[[], pa.Table]) -> int:
         """Replace some columns of existing rows, in one commit, without touching their pictures.
 

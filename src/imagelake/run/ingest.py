@@ -18,7 +18,7 @@ from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent, counted
 from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
-from imagelake.sources.source import Source
+from imagelake.sources.source import Source, complete
 from imagelake.steps.describe import FINGERPRINT, Describe
 from imagelake.steps.identify import Identify
 
@@ -49,9 +49,10 @@ def ingest(
     progress = progress or Silent()
     began = time.monotonic()
     progress.start("ingest", source.estimate())
+    tables.images.add_columns(schema.IMAGES)
     steps = (Identify(id_set(tables.images)), Describe())
     total = Counts()
-    described = run_local(source.batches(), steps, workers=worker_count())
+    described = run_local(map(complete, source.batches()), steps, workers=worker_count())
     for piece in gather(counted(described, progress), commit):
         since = time.monotonic()
         counts = _commit(tables, piece)

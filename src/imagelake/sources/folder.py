@@ -147,6 +147,7 @@ def _batch(rows: list[_Row]) -> pa.RecordBatch:
             pa.array([row.uri for row in rows], pa.string()),
             pa.array([row.data for row in rows], pa.large_binary()),
             pa.array([row.error for row in rows], pa.string()),
+            pa.nulls(len(rows), pa.string()),
         ],
         schema=schema.SOURCE,
     )

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from imagelake import schema
+
 
 class Source(Protocol):
     """Anything that yields pictures.
@@ -23,3 +25,12 @@ class Source(Protocol):
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The pictures, in batches of a few megabytes, each read once."""
+
+
+def complete(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch with every column of `schema.SOURCE`, in that order; those that a source may leave out are null."""
+    columns = [
+        batch.column(field.name) if field.name in batch.schema.names else pa.nulls(batch.num_rows, field.type)
+        for field in schema.SOURCE
+    ]
+    return pa.record_batch(columns, schema=schema.SOURCE)
