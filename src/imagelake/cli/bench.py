@@ -22,7 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _about() -> None:
-    """Measure imagelake against what people use."""
+    """Measure imagelake against what people use.
+
+    \b
+    Example:
+      imagelake bench knn --lake photos.lake
+    """
 
 
 def knn(
