@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from typer.main import get_command
@@ -35,11 +36,17 @@ def help_page(*words: str) -> str:
     return "\n".join(line.rstrip() for line in done.output.strip("\n").splitlines())
 
 
+def verbs(command: object, *before: str) -> Iterator[tuple[str, ...]]:
+    """The words of every verb; a group of verbs is left out for those in it."""
+    for word, each in getattr(command, "commands", {}).items():
+        yield from verbs(each, *before, word) if hasattr(each, "commands") else [(*before, word)]
+
+
 def page() -> str:
     """The whole page."""
-    verbs = list(getattr(get_command(app), "commands"))  # noqa: B009  (a group has commands; its type does not say so)
     parts = [INTRODUCTION, f"## imagelake\n\n```text\n{help_page()}\n```\n"]
-    parts += [f"## imagelake {verb}\n\n```text\n{help_page(verb)}\n```\n" for verb in verbs]
+    pages = {" ".join(words): help_page(*words) for words in verbs(get_command(app))}
+    parts += [f"## imagelake {verb}\n\n```text\n{text}\n```\n" for verb, text in pages.items()]
     return "\n".join(parts)
 
 
