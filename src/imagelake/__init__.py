@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from imagelake.models.manifest import Manifest
     from imagelake.models.zoo import manifest as model
     from imagelake.run.duplicates import DuplicateGroup, DuplicateOptions, DuplicateReport, GroupedImage
+    from imagelake.run.export import ExportReport
     from imagelake.run.extract import ExtractReport
     from imagelake.run.ingest import IngestReport
     from imagelake.run.progress import Progress
@@ -37,6 +38,7 @@ __all__ = [
     "DuplicateGroup",
     "DuplicateOptions",
     "DuplicateReport",
+    "ExportReport",
     "ExtractReport",
     "GroupedImage",
     "ImagelakeError",
@@ -57,6 +59,7 @@ _HOMES = {
     "DuplicateOptions": ("imagelake.run.duplicates", "DuplicateOptions"),
     "DuplicateReport": ("imagelake.run.duplicates", "DuplicateReport"),
     "GroupedImage": ("imagelake.run.duplicates", "GroupedImage"),
+    "ExportReport": ("imagelake.run.export", "ExportReport"),
     "ExtractReport": ("imagelake.run.extract", "ExtractReport"),
     "IngestReport": ("imagelake.run.ingest", "IngestReport"),
     "Lake": ("imagelake.api", "Lake"),

@@ -12,8 +12,9 @@ from imagelake.lake import info, sql
 from imagelake.lake.tables import Tables, open_tables
 from imagelake.models.embedder import settle_default
 from imagelake.models.manifest import Manifest
-from imagelake.run import duplicates, extract, grid, ingest
+from imagelake.run import duplicates, export, extract, grid, ingest
 from imagelake.run.duplicates import DuplicateOptions, DuplicateReport
+from imagelake.run.export import ExportReport
 from imagelake.run.extract import ExtractReport
 from imagelake.run.ingest import IngestReport
 from imagelake.run.progress import Progress
@@ -123,6 +124,26 @@ class Lake:
             InputError: an option is out of range, or a kind was asked for that the lake has not what it needs for.
         """
         return duplicates.duplicates(self.tables, options or DuplicateOptions(), progress)
+
+    def export(
+        self,
+        to: str | os.PathLike[str],
+        format: str = "folder",  # noqa: A002  (the word that users know)
+        where: str | None = None,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write the images, all or those for which an SQL predicate holds, to a folder in a format that others read.
+
+        Args:
+            to: a new or empty folder; or one where an export with the same words was stopped, which goes on.
+            format: `"folder"`, `"parquet"`, `"webdataset"`, `"coco"` or `"csv"`.
+            where: an SQL predicate over the images table.
+            progress: told how far it is.
+
+        Raises:
+            InputError: the format is not known, the predicate is wrong, or the folder holds something else.
+        """
+        return export.export(self.tables, to, format, where, progress)
 
     def without_vector(self, embedding_set: str | None = None) -> int:
         """How many more images than vectors there are in the set that a search uses: those it cannot find."""

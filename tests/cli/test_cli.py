@@ -14,7 +14,19 @@ from PIL import Image
 import imagelake
 from pictures import encode, make_image
 
-VERBS = ["demo", "ingest", "extract", "search", "duplicates", "info", "sql", "rejections", "models", "bench knn"]
+VERBS = [
+    "demo",
+    "ingest",
+    "extract",
+    "search",
+    "duplicates",
+    "export",
+    "info",
+    "sql",
+    "rejections",
+    "models",
+    "bench knn",
+]
 
 
 def imagelake_cli(*arguments, check=0):

@@ -13,6 +13,7 @@ PUBLIC = {
     "DuplicateGroup",
     "DuplicateOptions",
     "DuplicateReport",
+    "ExportReport",
     "ExtractReport",
     "GroupedImage",
     "ImagelakeError",
