@@ -25,6 +25,11 @@ VERBS = [
     "sql",
     "rejections",
     "models",
+    "delete",
+    "optimize",
+    "versions",
+    "tag-version",
+    "restore",
     "bench knn",
 ]
 

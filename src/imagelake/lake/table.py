@@ -14,7 +14,8 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,23 @@ def _blob_array(data: pa.Array, blob: pa.ExtensionType) -> pa.Array:
     storage = blob.storage_type
     children = [data if child.name == "data" else pa.nulls(len(data), child.type) for child in storage]
     return pa.ExtensionArray.from_storage(blob, pa.StructArray.from_arrays(children, fields=list(storage)))
+
+
+@dataclass(frozen=True)
+class Version:
+    """One state of a table.
+
+    Attributes:
+        number: counts up from 1.
+        committed_at: when, UTC.
+        rows: how many rows it has.
+        tags: its names.
+    """
+
+    number: int
+    committed_at: datetime
+    rows: int
+    tags: list[str]
 
 
 class Table:
@@ -263,6 +281,68 @@ class Table:
                     return False
                 raise
             return folded
+
+    def purge(self) -> int:
+        """Take deleted rows out of the files, and remove every older version, so that nothing is left of them.
+
+        Returns:
+            How many bytes that freed.
+
+        Raises:
+            LakeError: a tagged version still holds them.
+        """
+        with our_errors(self.uri):
+            patiently(self._materialize_deletions)
+            if self.tags():
+                raise LakeError(
+                    f"{self.uri} has tagged versions ({', '.join(self.tags())}), which keep what was deleted."
+                )
+            stats = patiently(lambda: self._newest().cleanup_old_versions(older_than=timedelta(0)))
+        return int(stats.bytes_removed)
+
+    def _materialize_deletions(self) -> None:
+        dataset = self._newest()
+        if any(fragment.metadata.num_deletions for fragment in dataset.get_fragments()):
+            most = max(1, *(fragment.count_rows() for fragment in dataset.get_fragments()))
+            dataset.optimize.compact_files(
+                target_rows_per_fragment=most, materialize_deletions_threshold=0.0, num_threads=1
+            )
+
+    def versions(self) -> list[Version]:
+        """All versions that can be gone back to, the newest last."""
+        with our_errors(self.uri):
+            dataset = self._newest()
+            names: dict[int, list[str]] = {}
+            for name, tag in dataset.tags.list().items():
+                names.setdefault(int(tag["version"]), []).append(name)
+            return [
+                Version(
+                    int(each["version"]), each["timestamp"].astimezone(UTC), int(each["metadata"]["total_rows"]),
+                    sorted(names.get(int(each["version"]), [])),
+                )
+                for each in dataset.versions()
+            ]  # fmt: skip
+
+    def tags(self) -> list[str]:
+        """The names that versions were given."""
+        with our_errors(self.uri):
+            return sorted(self._newest().tags.list())
+
+    def tag(self, name: str) -> None:
+        """Give the newest version a name; it is kept until the name is taken away."""
+        with our_errors(self.uri):
+            dataset = self._newest()
+            dataset.tags.create(name, dataset.version)
+
+    def untag(self, name: str) -> None:
+        """Take a name away."""
+        with our_errors(self.uri):
+            self._newest().tags.delete(name)
+
+    def restore(self, name: str) -> None:
+        """Make the tagged version the newest one again; what came after it stays an older version."""
+        with our_errors(self.uri):
+            patiently(lambda: lance.dataset(self.uri, version=name, session=_session()).restore())
 
     def _fold(self) -> bool:
         dataset = self._newest()
