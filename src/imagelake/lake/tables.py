@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,10 @@ class Tables:
 
     def create_embeddings(self, name: str, columns: pa.Schema) -> Table:
         """The embedding set `name`, created where it is missing."""
-        return table.create(self._address(f"embeddings/{name}"), columns)
+        made = {b"imagelake:made": uuid.uuid4().hex.encode()}  # tells a set that was made again from the one before
+        return table.create(
+            self._address(f"embeddings/{name}"), columns.with_metadata({**(columns.metadata or {}), **made})
+        )
 
     def index_folder(self, name: str) -> Path | None:
         """Where the search index of an embedding set is kept, or None where the lake is in a bucket."""

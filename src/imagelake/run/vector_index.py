@@ -21,6 +21,7 @@ from imagelake.search.segment import Metric
 _KEPT_FROM = 2048  # rows; reading fewer vectors from the lake takes no time worth saving
 _BATCH_ROWS = 4096
 _SAMPLE = 64
+_MOST_PARTS, _LEAST_LEFT = 24, 0.75
 
 
 def open_index(tables: Tables, embedding_set: str, metric: Metric) -> ExactIndex:
@@ -28,18 +29,18 @@ def open_index(tables: Tables, embedding_set: str, metric: Metric) -> ExactIndex
 
     It is kept in the lake's folder `indexes`, with the manifest of the model and the fingerprint of the table that it
     was made from. When the table has changed, rows that came or went since are added or removed, and the index is kept
-    again. When the vectors are of another model, or differ from those of the index, it is made anew. A lake that cannot
-    be written, or is in a bucket, gets its index in memory.
+    again. When the set was made anew, or its vectors differ from those of the index, so is the index. A lake that
+    cannot be written, or is in a bucket, gets its index in memory.
 
     Raises:
         LakeError: the vectors cannot be read.
     """
     table, folder = tables.embeddings(embedding_set), tables.index_folder(embedding_set)
-    note = json.dumps([hashlib.sha256(manifest_text(table).encode()).hexdigest(), table.fingerprint()])
+    note = json.dumps([_identity(table), table.fingerprint()])
     index = _kept(folder, metric)
     if index is not None and index.note == note:
         return index
-    if index is None or not _same_model(index.note, note) or not _follow(index, table):
+    if index is None or not _same_set(index.note, note) or not _follow(index, table):
         index = ExactIndex(*_vectors(table, None), metric)
     if folder is None or len(index) < _KEPT_FROM:
         return index
@@ -63,7 +64,13 @@ def _kept(folder: Path | None, metric: Metric) -> ExactIndex | None:
     return index if index.metric == metric else None
 
 
-def _same_model(kept: str, now: str) -> bool:
+def _identity(table: Table) -> str:
+    """Differs for another model, and for a set that was made again."""
+    made = (table.schema.metadata or {}).get(b"imagelake:made", b"")
+    return hashlib.sha256(manifest_text(table).encode() + made).hexdigest()
+
+
+def _same_set(kept: str, now: str) -> bool:
     try:
         return bool(json.loads(kept)[0] == json.loads(now)[0])
     except (ValueError, LookupError, TypeError):
@@ -74,7 +81,8 @@ def _follow(index: ExactIndex, table: Table) -> bool:
     """Add the rows that the table has and the index has not, and remove those that the table has no more.
 
     Returns:
-        Whether that made it right: not where vectors of rows that both have differ, by a sample of them.
+        Whether that made it right: not where vectors of rows that both have differ, by a sample of them, or where so
+        much was added and removed that a new index is faster.
     """
     now = IdSet(batch.column("id") for batch in table.scan(["id"], batch_rows=1 << 16))
     known = pa.array(index.ids.tolist(), pa.string())
@@ -83,6 +91,8 @@ def _follow(index: ExactIndex, table: Table) -> bool:
     sample = both[:: max(1, len(both) // _SAMPLE)].tolist()
     rows = table.rows("id", sample, ["id", "vector"])
     if not np.array_equal(index.vectors_of(rows.column("id").to_pylist()), _matrix(rows.column("vector"))):
+        return False
+    if len(index.parts) >= _MOST_PARTS or there.sum() < _LEAST_LEFT * index.rows_held:
         return False
     if not there.all():
         index.remove(index.ids[~there])

@@ -19,6 +19,7 @@ _PROBED = 5  # clusters that are looked at first
 _PART = 16384
 
 Points = npt.NDArray[np.float32]
+_beyond_float32 = np.errstate(over="ignore", invalid="ignore")  # rows that far away are seen in any order
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Clusters:
             start.append(start[-1] + len(wanted))
         return Seeds(np.array(start, np.int64), np.concatenate(panels).astype(np.int32))
 
+    @_beyond_float32
     def _apart(self, label: Ints) -> Points:
         """How far the centroids are from some of them, less a constant a row."""
         apart: Points = (
@@ -65,6 +67,7 @@ class Clusters:
         return apart
 
 
+@_beyond_float32
 def cluster(codes: npt.NDArray[np.int8], scales: Points, head: int) -> tuple[Ints, Clusters]:
     """Order rows by cluster.
 
@@ -98,11 +101,11 @@ def cluster(codes: npt.NDArray[np.int8], scales: Points, head: int) -> tuple[Int
     return np.argsort(label, kind="stable"), Clusters(centroids, first)
 
 
+@_beyond_float32
 def _nearest(points: Points, centroids: Points, packed: Points) -> Ints:
     """The nearest centroid of each point, int64 (n,)."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        score = kernel().rotate(points, packed)[:, : len(centroids)]
-        score -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+    score = kernel().rotate(points, packed)[:, : len(centroids)]
+    score -= 0.5 * np.einsum("ij,ij->i", centroids, centroids)
     out: Ints = score.argmax(axis=1)
     return out
 

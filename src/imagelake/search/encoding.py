@@ -100,14 +100,14 @@ def fit(sample: Floats, metric: Metric, levels: tuple[int, ...] = LEVELS) -> Enc
     x = sample.astype(np.float64)
     if metric == "cosine":
         x *= inverse_norms(sample)[:, None]
-    center = x.mean(axis=0)
-    norms = np.linalg.norm(x - center, axis=1)
-    usual = norms <= 10 * np.median(norms)  # outliers must not decide where center and axes are
-    if not usual.all():
-        x = x[usual]
+    while True:  # outliers must not decide where center and axes are; the largest ones hide others
         center = x.mean(axis=0)
         norms = np.linalg.norm(x - center, axis=1)
-    median = float(np.median(norms))
+        median = float(np.median(norms))
+        usual = norms <= 10 * median
+        if usual.all():
+            break
+        x = x[usual]
     x -= center
     scaled = (x / median if median > 0 else x).astype(np.float32)
     edges = [0, *(edge for edge in np.cumsum(levels).tolist() if edge < x.shape[1]), x.shape[1]]
@@ -117,6 +117,8 @@ def fit(sample: Floats, metric: Metric, levels: tuple[int, ...] = LEVELS) -> Enc
     for part in parts:  # evens out the ranges of the dimensions inside each level
         axes[:, part.start : part.stop] = _turned(axes[:, part.start : part.stop], generator)
     rotation = np.ascontiguousarray(axes, np.float32)
+    if not np.isfinite(rotation).all():  # any axes are right; these tell least
+        rotation = np.eye(len(rotation), dtype=np.float32)
     return Encoder(
         metric, center, rotation, parts, float(2.0 ** np.frexp(median)[1]) if median > 0 else 1.0, loss(rotation)
     )
@@ -184,9 +186,14 @@ def inverse_norms(vectors: Floats) -> Float64s:
     return out
 
 
+_beyond_float32 = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+"""Numbers that float32 cannot hold make bounds that say nothing, and rows with such bounds are measured."""
+
+
 def encode_rows(encoder: Encoder, vectors: Floats, inverse: Float64s | None, threads: int, rows: Ints) -> EncodedRows:
     """Encode some rows of `vectors`, at least one; `inverse` for cosine."""
 
+    @_beyond_float32
     def encode(part: slice) -> EncodedRows:
         own = None if inverse is None else inverse[rows[part]]
         taken = vectors[rows[part]]
@@ -247,6 +254,7 @@ def encode_queries(encoder: Encoder, vectors: Floats, threads: int) -> tuple[Que
     inverse = inverse_norms(vectors) if encoder.metric == "cosine" else np.ones(len(vectors))
     center = np.zeros_like(encoder.center) if encoder.metric == "dot" else encoder.center
 
+    @_beyond_float32
     def encode(part: slice) -> tuple[Queries, npt.NDArray[np.float32]]:
         own = inverse[part] if encoder.metric == "cosine" else None
         scaled, norms, exponents = kernel().prepare(vectors[part], center, own)

@@ -589,7 +589,7 @@ class TorchScan:
             for part in _pieces(len(block), rows_.scratch // (32 * len(rows))):
                 bounds, scale = self._bounds(block, tile, rows, part)
                 least = (needed[part] / scale).clamp(max=3e38)
-                hit = bounds >= (least - 2.0**-22 * least.abs() - 1e-37).float()[:, None]
+                hit = ~(bounds < (least - 2.0**-22 * least.abs() - 1e-37).float()[:, None])
                 refused = torch.where(hit, -torch.inf, bounds).amax(1).double() * scale
                 outside[part] = torch.maximum(outside[part], refused)
                 who, column = hit.nonzero(as_tuple=True)

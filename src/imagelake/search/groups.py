@@ -12,8 +12,8 @@ from imagelake.search.hamming import HammingIndex
 from imagelake.search.index import ExactIndex
 from imagelake.search.segment import Float64s, Floats, Ints, Metric
 
-_NEIGHBORS = 1 << 23  # that one block of rows can find at most: memory is bounded by it, whatever is near what
-_LEAST_ROWS, _MOST_ROWS = 64, 1024
+_NEIGHBORS = 1 << 23  # that one block of rows can find at most, up to a million rows: it bounds the memory
+_LEAST_ROWS, _MOST_ROWS = 8, 1024
 _PAIRS = 1 << 22  # near pairs of codes that are held; where there are more, they are looked for block by block
 
 

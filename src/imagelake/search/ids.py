@@ -11,6 +11,8 @@ import numpy.typing as npt
 from imagelake.errors import SearchError
 from imagelake.search.segment import Ints
 
+_LARGEST = np.iinfo(np.int64).max
+
 
 class Ids:
     """Ids in the order their rows were added. A row's place in that order is its position, and never changes.
@@ -36,7 +38,7 @@ class Ids:
     @cached_property
     def by_rank(self) -> Ints:
         """The position of each rank, int64 (n,)."""
-        if self.values.dtype == np.int64 and (np.diff(self.values) > 0).all():
+        if self.values.dtype == np.int64 and (self.values[1:] > self.values[:-1]).all():
             return np.arange(len(self.values))
         return np.argsort(self.values, kind="stable")
 
@@ -51,6 +53,8 @@ class Ids:
             if self.values.dtype != np.int64:
                 raise SearchError("the rows of this index have text ids; give ids for the new rows too.")
             start = 0 if empty else int(self.values.max()) + 1
+            if start + count > _LARGEST:
+                raise SearchError(f"no whole numbers are left after id {start - 1}; give ids for the new rows.")
             new = np.arange(start, start + count)
         else:
             new = as_ids(given)
@@ -105,6 +109,8 @@ def as_ids(given: npt.ArrayLike) -> npt.NDArray[Any]:
         SearchError: they are something else.
     """
     array = np.asarray(given)
+    if array.dtype == np.uint64 and array.size and int(array.max()) > _LARGEST:
+        raise SearchError(f"id {int(array.max())} is too large; whole numbers of 64 bits with a sign are allowed.")
     if array.ndim == 1 and (array.dtype.kind in "iu" or not array.size):
         return array.astype(np.int64)
     if array.ndim == 1 and array.dtype.kind == "U":

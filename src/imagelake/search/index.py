@@ -83,6 +83,11 @@ class ExactIndex:
         return int(self._rows.ids.alive.sum())
 
     @property
+    def rows_held(self) -> int:
+        """How many rows the index holds, those that were removed among them."""
+        return len(self._rows.ids.values)
+
+    @property
     def ids(self) -> npt.NDArray[Any]:
         """Ids of the rows that can be found, in the order they were added."""
         return self._rows.ids.values[self._rows.ids.alive]
@@ -268,7 +273,7 @@ class ExactIndex:
             distances = rows.measure(asked, rows.ids.by_rank[segment.rank[places]])
             limits = plain.least(encoded.threshold, self.metric, distances)
             for level, bounds in enumerate(plain.bounds(segment, encoded)):
-                wrong = np.argwhere(~(bounds[:, places] >= limits))
+                wrong = np.argwhere(bounds[:, places] < limits)
                 if len(wrong):
                     query, place = wrong[0]
                     name = rows.ids_of(segment.rank[places[place]])

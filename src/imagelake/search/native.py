@@ -109,7 +109,7 @@ def pack(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def rotate(x: npt.NDArray[np.float32], packed: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """`x` times a packed matrix, float32 (n, columns rounded up to 32), summed 256 terms at a time."""
+    """`x` times a packed matrix, float32 (n, columns rounded up to 32), summed `BLOCK` terms at a time."""
     out = np.empty((len(x), len(packed) * 32), np.float32)
     _c().imagelake_rotate(_at(x), _n(x), _int64(x.shape[1]), _at(packed), _n(packed), _at(out))
     return out

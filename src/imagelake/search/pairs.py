@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imagelake.errors import SearchError
 from imagelake.search.result import SearchResult
 from imagelake.search.rows import Rows, View, members_of
 from imagelake.search.scan import Scan
@@ -24,7 +25,7 @@ Pairs = tuple[npt.NDArray[Any], npt.NDArray[Any], Float64s]
 
 def neighbors_of_all(rows: Rows, k: int) -> Iterator[tuple[npt.NDArray[Any], SearchResult]]:
     """Each row's k nearest others, a block of rows at a time: their ids, and what was found."""
-    view = rows.view()
+    view, changes = rows.view(), rows.changes
     k = min(k, view.count - 1)
     for added in rows.added if k > 0 else []:
         for start in range(0, len(added.vectors), _BLOCK_ROWS):
@@ -32,6 +33,7 @@ def neighbors_of_all(rows: Rows, k: int) -> Iterator[tuple[npt.NDArray[Any], Sea
             block = block[rows.ids.alive[added.offset + block]]
             if not len(block):
                 continue
+            _refuse_changes(rows, changes)
             found = rows.nearest(added.vectors[block], k + 1, view)
             own = found.rank == rows.ids.rank[added.offset + block][:, None]
             keep = np.sort(np.argsort(own, axis=1, kind="stable")[:, :k], axis=1)
@@ -42,12 +44,18 @@ def neighbors_of_all(rows: Rows, k: int) -> Iterator[tuple[npt.NDArray[Any], Sea
 
 def pairs_within(rows: Rows, radius: float) -> Iterator[Pairs]:
     """All pairs of rows at most `radius` apart, each once: two arrays of ids, and distances."""
-    view = rows.view()
+    view, changes = rows.view(), rows.changes
     blocks = _few_pairs(rows, view.direct, radius) if view.direct is not None else _many_pairs(rows, view, radius)
     for a, b, distance in blocks:
+        _refuse_changes(rows, changes)
         low, high = np.minimum(a, b), np.maximum(a, b)
         order = np.lexsort((high, low))
         yield rows.ids.values[low[order]], rows.ids.values[high[order]], distance[order]
+
+
+def _refuse_changes(rows: Rows, changes: int) -> None:
+    if rows.changes != changes:
+        raise SearchError("rows were added or removed meanwhile; begin again.")
 
 
 def _few_pairs(rows: Rows, positions: Ints, radius: float) -> Iterator[tuple[Ints, Ints, Float64s]]:

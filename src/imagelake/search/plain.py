@@ -67,10 +67,10 @@ def pack(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def rotate(x: npt.NDArray[np.float32], packed: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """`x` times the matrix, summed 256 terms at a time."""
-    out = x[:, :256] @ packed[:256]
-    for start in range(256, len(packed), 256):
-        out += x[:, start : start + 256] @ packed[start : start + 256]
+    """`x` times the matrix, summed `BLOCK` terms at a time."""
+    out = x[:, :BLOCK] @ packed[:BLOCK]
+    for start in range(BLOCK, len(packed), BLOCK):
+        out += x[:, start : start + BLOCK] @ packed[start : start + BLOCK]
     return out
 
 
@@ -146,12 +146,15 @@ def scan(segment: Segment, queries: Queries, answer: Answer, panels: range, seed
 
 def bounds(segment: Segment, queries: Queries) -> Iterator[npt.NDArray[np.float32]]:
     """The bounds of all pairs after each level, float32 (m, panels * 32)."""
-    bound = _start(segment.bounds, queries)
+    with np.errstate(invalid="ignore", over="ignore"):
+        bound = _start(segment.bounds, queries)
     for level, codes in enumerate(queries.codes):
         products = codes.astype(np.float32) @ _unpacked(segment, level, slice(None)).T
-        bound = bound + _terms(segment.bounds, queries, level, products)
+        with np.errstate(invalid="ignore", over="ignore"):
+            bound = bound + _terms(segment.bounds, queries, level, products)
         yield bound
-        bound = bound - _rest(segment.bounds, queries, level)
+        with np.errstate(invalid="ignore", over="ignore"):
+            bound = bound - _rest(segment.bounds, queries, level)
 
 
 def _columns(stored: npt.NDArray[np.float32], column: int) -> npt.NDArray[np.float32]:
@@ -219,7 +222,7 @@ def _scan_rows(
             else:
                 products = _some_products(asked, rows, reaching)
             bound = np.where(reaching, bound + _terms(stored, queries, level, products), bound)
-            reaching &= bound >= limits[:, None]
+            reaching &= ~(bound < limits[:, None])  # a bound that is no number says nothing
             if level + 1 < len(codes) and reaching.any():
                 bound = np.where(reaching, bound - _rest(stored, queries, level), bound)
             else:
@@ -258,7 +261,7 @@ def least(threshold: Float64s, metric: Metric, distance: Float64s) -> npt.NDArra
         value = np.square(distance) if metric == "l2" else 2 * distance if metric == "cosine" else distance
         origin, factor, slack = (threshold[:, at, None] for at in range(3))
         limit = (origin - value) * factor - slack - np.abs(value) * factor * 1e-11 - 1e-37
-    limit = np.where(np.isinf(distance), -np.inf, np.clip(limit, -3.4e38, 3e38))
+    limit = np.where(limit > -3e38, np.minimum(limit, 3e38), -np.inf)
     return np.nextafter(limit.astype(np.float32), np.float32(-np.inf))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +91,8 @@ class Rows:
         self._group_of: Ints | None = None  # of each position, -1 without twins
         self._whole: View | None = None
         self._on_gpu: GpuRows | None = None
+        self._encoding = threading.Lock()
+        self.changes = 0  # how often rows were added or removed
 
     @property
     def state(self) -> State:
@@ -115,11 +119,16 @@ class Rows:
         inverse = inverse_norms(given) if self.metric == "cosine" else None
         self.added.append(Added(len(self.ids.values), given, inverse))
         self.ids, self._whole, self._group_of = known, None, None
+        self.changes += 1
         if len(self.ids.values) > _SMALL:
             self.encode()
 
     def encode(self) -> None:
         """Encode what was added and is not encoded yet."""
+        with self._encoding:
+            self._encode()
+
+    def _encode(self) -> None:
         for rows in self.added[len(self.parts) :]:
             if self.encoder is None:
                 chosen = np.random.default_rng(0).permutation(len(rows.vectors))[:_SAMPLE]
@@ -136,6 +145,7 @@ class Rows:
             SearchError: an id is not there; nothing was removed then.
         """
         self.ids, self._whole = self.ids.removed(ids), None
+        self.changes += 1
 
     def vectors(self, positions: Ints) -> Floats:
         """Vectors as they were added, (n, d)."""
@@ -227,9 +237,11 @@ class Rows:
         """Rows with their twins, the k best of all."""
         distance, rank = np.empty((len(found.rank), k)), np.empty((len(found.rank), k), np.int64)
         group = self._groups()[self.ids.by_rank[found.rank]]
-        alone = (group < 0).all(axis=1) & (found.rank.shape[1] == k)
-        distance[alone], rank[alone] = found.distance[alone], found.rank[alone]
-        for part in slices(int((~alone).sum()), max(1, _EXPANDED // k)):
+        alone: npt.NDArray[np.bool_] = np.zeros(len(group), np.bool_)
+        if found.rank.shape[1] == k:
+            alone = np.asarray((group < 0).all(axis=1))
+            distance[alone], rank[alone] = found.distance[alone], found.rank[alone]
+        for part in slices(int((~alone).sum()), max(1, _EXPANDED // (k * found.rank.shape[1]))):
             others = np.flatnonzero(~alone)[part]
             size = np.where(group[others] < 0, 1, np.diff(view.twins.first)[group[others]])
             needed = np.cumsum(size, axis=1) - size < k  # those before do not fill the answer yet
@@ -273,10 +285,12 @@ class Rows:
 
     def _groups(self) -> Ints:
         """Which group of twins each position is in, int64, -1 for none."""
-        if self._group_of is None:
-            self._group_of = np.full(len(self.ids.values), -1, np.int64)
-            self._group_of[self.twins.members] = np.repeat(np.arange(len(self.twins)), np.diff(self.twins.first))
-        return self._group_of
+        known = self._group_of
+        if known is None:
+            known = np.full(len(self.ids.values), -1, np.int64)
+            known[self.twins.members] = np.repeat(np.arange(len(self.twins)), np.diff(self.twins.first))
+            self._group_of = known  # not before it is whole: others may search meanwhile
+        return known
 
     def group_of(self, positions: Ints) -> Ints:
         """Which group of twins some positions are in, -1 for none."""
@@ -353,4 +367,4 @@ def _make_part(encoder: Encoder, added: Added, threads: int) -> Part:
     source = np.zeros(len(bounds) * PANEL, np.int64)
     source[: len(order)] = rows[order]
     segment = Segment(codes, bounds, source, source, added.vectors, added.inverse)
-    return Part(added.offset, segment, clusters, groups)
+    return Part(added.offset, segment, clusters, groups, uuid.uuid4().hex)

@@ -10,11 +10,12 @@ import itertools
 import json
 import os
 import shutil
-import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +24,17 @@ from imagelake.errors import SearchError
 from imagelake.search.clusters import Clusters
 from imagelake.search.encoding import Encoder
 from imagelake.search.ids import Ids
-from imagelake.search.segment import Floats, Ints, Metric, Segment
+from imagelake.search.segment import PANEL, Floats, Ints, Metric, Segment
 from imagelake.search.twins import Twins
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # only POSIX has it
+    fcntl = None  # type: ignore[assignment]
+
 _FORMAT = 1
-_HEADER = "header.json"
+_HEADER, _LOCK = "header.json", "lock"
+_OURS = ("header", _LOCK, "part-", "rows-", "encoder-")
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,14 @@ class Part:
         segment: their unique vectors, encoded. `source` counts from `offset`; `rank` is filled in for each search.
         clusters: the order they are in.
         twins: rows that are equal, as places among the part's vectors.
+        key: its own, given when it was made; what is written under it never changes.
     """
 
     offset: int
     segment: Segment
     clusters: Clusters
     twins: Twins
+    key: str
 
 
 @dataclass(frozen=True)
@@ -90,29 +99,49 @@ def write(state: State, folder: Path, note: str) -> None:
     Raises:
         SearchError: the folder holds something else, or cannot be written.
     """
-    known = _header(folder) if (folder / _HEADER).exists() else None
-    if known is None and folder.exists() and any(folder.iterdir()):
-        raise SearchError(f"{folder} holds something that is no index; choose an empty or a new folder.")
     try:
+        if folder.exists() and any(not each.name.startswith(_OURS) for each in folder.iterdir()):
+            raise SearchError(f"{folder} holds something that is no index; choose an empty or a new folder.")
         folder.mkdir(parents=True, exist_ok=True)
-        same = known is not None and _continues(folder, known, state)
-        names = known["parts"] if known is not None and same else []
-        encoder = known["encoder"] if known is not None and same else _write_encoder(folder, state.encoder)
-        names = [*names, *(_write_part(folder, part) for part in state.parts[len(names) :])]
-        rows = f"rows-{uuid.uuid4().hex}"
-        _write_arrays(folder / rows, {"ids": state.ids.values, "alive": state.ids.alive, "by_rank": state.ids.by_rank})
-        header = {
-            "format": _FORMAT, "metric": state.metric, "dims": state.dims, "dtype": state.dtype.name, "note": note,
-            "encoder": encoder, "parts": names, "rows": rows,
-        }  # fmt: skip
-        with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
-            json.dump(header, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(folder / _HEADER)
-        _sweep(folder, {*names, encoder, rows})
+        with _alone(folder):
+            _write(state, folder, note)
     except OSError as error:
         raise SearchError(f"{folder} cannot be written: {error.strerror or error}.") from error
+
+
+def _write(state: State, folder: Path, note: str) -> None:
+    try:
+        known = _header(folder)
+    except SearchError:  # none yet, or one that cannot be read: it is replaced
+        known = {"parts": [], "encoder": None}
+    wanted = [f"part-{part.key}" for part in state.parts]
+    there = set(wanted) & set(known["parts"])
+    encoder = known["encoder"] if there else _write_encoder(folder, state.encoder)
+    for name, part in zip(wanted, state.parts, strict=True):
+        if name not in there:
+            _write_part(folder / name, part)
+    rows = f"rows-{uuid.uuid4().hex}"
+    _write_arrays(folder / rows, {"ids": state.ids.values, "alive": state.ids.alive, "by_rank": state.ids.by_rank})
+    header = {
+        "format": _FORMAT, "metric": state.metric, "dims": state.dims, "dtype": state.dtype.name, "note": note,
+        "encoder": encoder, "parts": wanted, "rows": rows,
+    }  # fmt: skip
+    fresh = folder / f"header-{uuid.uuid4().hex}"
+    with fresh.open("w") as file:
+        json.dump(header, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(folder / _HEADER)
+    _sweep(folder, {*wanted, encoder, rows, _HEADER, _LOCK})
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process writes here. Whoever reads is not kept waiting."""
+    with (folder / _LOCK).open("w") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def read(folder: Path, *, mmap: bool) -> tuple[State, str]:
@@ -125,28 +154,32 @@ def read(folder: Path, *, mmap: bool) -> tuple[State, str]:
     Raises:
         SearchError: there is no index, or it cannot be read.
     """
-    header = _header(folder)
-    try:
-        rows = _read_arrays(folder / header["rows"], mmap=mmap)
-        encoder = _read_encoder(folder, header)
-        parts: list[Part] = []
-        offset = 0
-        for name in header["parts"]:
-            parts.append(_read_part(folder / name, offset, mmap=mmap))
-            offset += len(parts[-1].segment.vectors)
-        if offset != len(rows["ids"]):
-            raise SearchError(f"{folder} holds {offset} vectors and {len(rows['ids'])} ids; build the index again.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SearchError(f"{folder} is an index with a part that cannot be read ({error}); build it again.") from error
-    state = State(
-        header["metric"],
-        header["dims"],
-        np.dtype(header["dtype"]),
-        encoder,
-        parts,
-        Ids(rows["ids"], np.array(rows["alive"]), np.array(rows["by_rank"])),
-    )
-    return state, header["note"]
+    while True:
+        header = _header(folder)
+        try:
+            return _read(folder, header, mmap=mmap), header["note"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if _header(folder) != header:
+                continue  # it was written anew meanwhile, and what this header names was removed
+            raise SearchError(
+                f"{folder} is an index with a part that cannot be read ({error}); build it again."
+            ) from error
+
+
+def _read(folder: Path, header: dict[str, Any], *, mmap: bool) -> State:
+    rows = _read_arrays(folder / header["rows"], ["ids", "alive", "by_rank"], mmap=mmap)
+    encoder = None if header["encoder"] is None else _read_encoder(folder, header)
+    parts: list[Part] = []
+    offset = 0
+    for name in header["parts"]:
+        if encoder is None:
+            raise ValueError("there are parts, and nothing that they were encoded with")
+        parts.append(_read_part(folder / name, offset, encoder, mmap=mmap))
+        offset += len(parts[-1].segment.vectors)
+    if {offset} != {len(array) for array in rows.values()}:
+        raise ValueError(f"there are {offset} vectors and {len(rows['ids'])} ids")
+    ids = Ids(rows["ids"], np.array(rows["alive"]), np.array(rows["by_rank"]))
+    return State(header["metric"], header["dims"], np.dtype(header["dtype"]), encoder, parts, ids)
 
 
 def _header(folder: Path) -> dict[str, Any]:
@@ -158,26 +191,6 @@ def _header(folder: Path) -> dict[str, Any]:
     if version != _FORMAT:
         raise SearchError(f"{folder} has an index of format {version}; this version reads {_FORMAT}. Build it again.")
     return dict(header)
-
-
-def _continues(folder: Path, header: dict[str, Any], state: State) -> bool:
-    """Whether what is written is the beginning of what is to be written."""
-    if state.encoder is None or header["metric"] != state.metric or len(header["parts"]) > len(state.parts):
-        return False
-    try:
-        if header["encoder"] is None or not np.array_equal(_read_encoder(folder, header).center, state.encoder.center):
-            return False
-        for name, part in zip(header["parts"], state.parts, strict=False):
-            if not np.array_equal(np.load(folder / name / "source.npy", mmap_mode="r"), part.segment.source):
-                return False
-            codes = np.load(folder / name / "codes0.npy", mmap_mode="r")
-            if not np.array_equal(
-                codes[:: max(1, len(codes) // 64)], part.segment.codes[0][:: max(1, len(codes) // 64)]
-            ):
-                return False
-    except (OSError, ValueError, KeyError, AttributeError):
-        return False
-    return True
 
 
 def _write_encoder(folder: Path, encoder: Encoder | None) -> str | None:
@@ -193,15 +206,16 @@ def _write_encoder(folder: Path, encoder: Encoder | None) -> str | None:
 
 
 def _read_encoder(folder: Path, header: dict[str, Any]) -> Encoder:
-    stored = _read_arrays(folder / header["encoder"], mmap=False)
+    stored = _read_arrays(folder / header["encoder"], ["center", "rotation", "edges", "numbers"], mmap=False)
     edges = [0, *stored["edges"].tolist()]
     levels = tuple(range(start, stop) for start, stop in itertools.pairwise(edges))
     unit, loss = stored["numbers"].tolist()
     return Encoder(header["metric"], stored["center"], stored["rotation"], levels, unit, loss)
 
 
-def _write_part(folder: Path, part: Part) -> str:
-    name = f"part-{uuid.uuid4().hex}"
+def _write_part(folder: Path, part: Part) -> None:
+    if folder.exists():  # a run before was stopped here
+        shutil.rmtree(folder)
     segment = part.segment
     arrays: dict[str, npt.NDArray[Any]] = {f"codes{level}": codes for level, codes in enumerate(segment.codes)}
     arrays |= {"bounds": segment.bounds, "source": segment.source, "vectors": segment.vectors}
@@ -209,17 +223,28 @@ def _write_part(folder: Path, part: Part) -> str:
     arrays |= {"twins": part.twins.members, "twins_first": part.twins.first}
     if segment.inverse is not None:
         arrays["inverse"] = segment.inverse
-    _write_arrays(folder / name, arrays)
-    return name
+    _write_arrays(folder, arrays)
 
 
-def _read_part(folder: Path, offset: int, *, mmap: bool) -> Part:
-    stored = _read_arrays(folder, mmap=mmap)
-    codes = tuple(stored[f"codes{level}"] for level in range(sum(name.startswith("codes") for name in stored)))
-    source = np.array(stored["source"])
-    segment = Segment(codes, stored["bounds"], source, source, stored["vectors"], stored.get("inverse"))
+def _read_part(folder: Path, offset: int, encoder: Encoder, *, mmap: bool) -> Part:
+    levels = [f"codes{level}" for level in range(len(encoder.levels))]
+    wanted = [*levels, "bounds", "source", "vectors", "centroids", "first", "twins", "twins_first"]
+    stored = _read_arrays(folder, [*wanted, *(["inverse"] if encoder.metric == "cosine" else [])], mmap=mmap)
+    source, bounds, vectors = np.array(stored["source"]), stored["bounds"], stored["vectors"]
+    codes = tuple(stored[name] for name in levels)
+    shapes = [
+        bounds.shape == (len(source) // PANEL, 1 + 3 * len(levels), PANEL),
+        vectors.ndim == 2 and vectors.shape[1] == encoder.dims,
+        all(each.size == len(source) * dims for each, dims in zip(codes, encoder.padded, strict=True)),
+        len(source) == 0 or (source.min() >= 0 and source.max() < len(vectors)),
+        encoder.metric != "cosine" or len(stored["inverse"]) == len(vectors),
+    ]
+    if not all(shapes):
+        raise ValueError(f"the arrays of {folder.name} do not fit each other")
+    segment = Segment(codes, bounds, source, source, vectors, stored.get("inverse"))
     clusters = Clusters(np.array(stored["centroids"]), np.array(stored["first"]))
-    return Part(offset, segment, clusters, Twins(np.array(stored["twins"]), np.array(stored["twins_first"])))
+    twins = Twins(np.array(stored["twins"]), np.array(stored["twins_first"]))
+    return Part(offset, segment, clusters, twins, folder.name.removeprefix("part-"))
 
 
 def _write_arrays(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
@@ -231,17 +256,13 @@ def _write_arrays(folder: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
             os.fsync(file.fileno())
 
 
-def _read_arrays(folder: Path, *, mmap: bool) -> dict[str, npt.NDArray[Any]]:
-    found = {
-        path.stem: np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False) for path in folder.glob("*.npy")
-    }
-    if not found:
-        raise OSError(f"{folder.name} is missing")
-    return found
+def _read_arrays(folder: Path, names: list[str], *, mmap: bool) -> dict[str, npt.NDArray[Any]]:
+    mode: Literal["r"] | None = "r" if mmap else None
+    return {name: np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False) for name in names}
 
 
 def _sweep(folder: Path, keep: set[str | None]) -> None:
-    """Remove what an older header named. Whoever has it open keeps what is mapped."""
+    """Remove what no header names any more. Whoever has it open keeps what is mapped."""
     for path in folder.iterdir():
-        if path.is_dir() and path.name not in keep and path.name.startswith(("part-", "rows-", "encoder-")):
-            shutil.rmtree(path, ignore_errors=True)
+        if path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

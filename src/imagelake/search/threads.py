@@ -32,7 +32,11 @@ def in_threads(work: Callable[[Piece], Result], pieces: Sequence[Piece], threads
     """What `work` makes of each piece, in order. `work` must not call this itself."""
     if threads == 1 or len(pieces) <= 1:
         return [work(piece) for piece in pieces]
-    return list(_pool(os.getpid(), threads).map(work, pieces))
+    try:
+        waiting = [_pool(os.getpid(), threads).submit(work, piece) for piece in pieces]
+    except RuntimeError:  # the interpreter is ending, and starts no more threads
+        return [work(piece) for piece in pieces]
+    return [each.result() for each in waiting]
 
 
 @lru_cache(maxsize=8)

@@ -405,7 +405,8 @@ typedef struct Work {
 
 /* bound += scale * (scale * product + slack) + error * norm + norm of the rest * norm of the rest: `row` and `coef` are
  * those of a level. At level 0 the bound starts with the offset, later it loses what stood for this level: the norm
- * of the rest before. The mask loses rows that do not reach the threshold. */
+ * of the rest before. The mask loses rows that do not reach the threshold; a bound that is no number says nothing, and
+ * loses none. */
 #define REACH(name, attributes)                                                                                        \
     attributes static void name(Work *w, const Group *group, int64_t level, const float *row, const float *before) {   \
         for (int64_t g = 0; g < group->count; g++) {                                                                   \
@@ -420,7 +421,7 @@ typedef struct Work {
                 bound[r] = start + row[r] * (coef[0] * (float)product[r] + coef[1]) + row[PANEL + r] * coef[2] +       \
                     row[2 * PANEL + r] * coef[3];                                                                      \
             }                                                                                                          \
-            for (int r = 0; r < PANEL; r++) mask |= (uint32_t)(bound[r] >= least) << r;                                \
+            for (int r = 0; r < PANEL; r++) mask |= (uint32_t)!(bound[r] < least) << r;                               \
             w->mask[query] = level ? w->mask[query] & mask : mask;                                                     \
         }                                                                                                              \
     }
@@ -453,8 +454,8 @@ __attribute__((target("avx512f,avx512bw"))) static void reach_avx512(Work *w, co
         u = _mm512_fmadd_ps(rest1, c3, _mm512_fmadd_ps(error1, c2, u));
         _mm512_storeu_ps(bound, v);
         _mm512_storeu_ps(bound + 16, u);
-        const uint32_t mask = (uint32_t)_mm512_cmp_ps_mask(v, least, _CMP_GE_OQ) |
-            (uint32_t)_mm512_cmp_ps_mask(u, least, _CMP_GE_OQ) << 16;
+        const uint32_t mask = (uint32_t)_mm512_cmp_ps_mask(v, least, _CMP_NLT_UQ) |
+            (uint32_t)_mm512_cmp_ps_mask(u, least, _CMP_NLT_UQ) << 16;
         w->mask[query] = level ? w->mask[query] & mask : mask;
     }
 }
@@ -661,7 +662,7 @@ int imagelake_scan(const Segment *s, const Queries *q, Answer *a, int64_t first,
             const int64_t i = w->open[at];
             for (uint32_t mask = w->mask[i]; mask; mask &= mask - 1) {
                 const int r = __builtin_ctz(mask);
-                if (w->bound[i][r] >= w->least[i]) take(w, i, p * PANEL + r);
+                if (!(w->bound[i][r] < w->least[i])) take(w, i, p * PANEL + r);
                 else if (a->excluded) exclude(w, i, (uint32_t)1 << r);
             }
         }
