@@ -20,7 +20,7 @@ from imagelake.run.ingest import IngestReport
 from imagelake.run.progress import Progress
 from imagelake.run.search import Match, Searcher, SearchOptions, random_ids, read_query
 from imagelake.search.index import ExactIndex
-from imagelake.sources.folder import Folder
+from imagelake.sources.open import open_source
 from imagelake.sources.source import Source
 
 
@@ -36,7 +36,7 @@ class Lake:
         return self.tables.root
 
     def ingest(self, source: str | os.PathLike[str] | Source, progress: Progress | None = None) -> IngestReport:
-        """Bring pictures into the lake: a folder with all below it, one file, or any `Source`.
+        """Bring pictures into the lake: what `imagelake ingest` takes as one argument, or any `Source`.
 
         Ingesting again adds only what is new. What cannot become an image is a row of `rejections()`, with its reason.
 
@@ -44,7 +44,7 @@ class Lake:
             InputError: the folder or file does not exist.
             LakeReadOnlyError, LakeFullError: nothing more could be written; what was committed is whole.
         """
-        pictures = Folder(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
+        pictures = open_source(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
         return ingest.ingest(self.tables, pictures, progress)
 
     def extract(self, model: Manifest | None = None, progress: Progress | None = None) -> ExtractReport:

@@ -18,8 +18,13 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    folder: Annotated[str, typer.Argument(help="A folder with everything below it, or one picture.")],
+    what: Annotated[
+        list[str], typer.Argument(help="What to read, one or more of the things below.", show_default=False)
+    ],
     lake: LakeOption,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which column of a table has the pictures.", show_default=False)
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a picture was rejected.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -29,13 +34,25 @@ def ingest(
     listed by `imagelake rejections`. Doing it again adds only what is new.
 
     \b
-    Example:
+    What can be read:
+      FOLDER, PICTURE, or a pattern in quotes such as 'photos/**/*.jpg'
+      .zip, .tar, .tar.gz, .tar.zst and so on, WebDataset shards among them
+      .parquet, .arrow, .feather     a column of pictures; see --column
+      LAKE                           another lake
+      imagefolder:FOLDER             with metadata.csv, .jsonl or .parquet
+      coco:ANNOTATIONS.json,FOLDER   boxes become regions
+      voc:FOLDER                     Pascal VOC, boxes become regions
+      stl10:FOLDER, cifar10:FOLDER   in their binary forms
+
+    \b
+    Examples:
       imagelake ingest ~/Pictures --lake photos.lake
+      imagelake ingest holiday.zip 'scans/*.tif' --lake photos.lake
     """
     from imagelake.cli.bar import progress_bar  # late: --help needs neither
-    from imagelake.sources.folder import Folder
+    from imagelake.sources.open import open_sources
 
-    pictures = Folder(folder)  # first, so that a wrong name leaves no empty lake behind
+    pictures = open_sources(what, {"column": column})  # first, so that a wrong name leaves no empty lake behind
     with progress_bar() as bar:
         report = imagelake.open(lake, create=True).ingest(pictures, bar)
     if json:
@@ -46,7 +63,7 @@ def ingest(
             f"({report.seconds:,.1f} s, {report.images_per_s:,.0f} images/s)"
         )
         if not report.found:
-            write_note(f"{folder} holds no pictures. Hidden files, other files and lakes are skipped.")
+            write_note(f"{', '.join(what)}: no pictures. Hidden files, other files and lakes are skipped.")
         if report.rejected:
             write_note(f"Why were some rejected? imagelake rejections --lake {lake}")
     if strict and report.rejected:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from imagelake import schema
 from imagelake.lake.table import one_of
 from imagelake.lake.tables import Tables, id_set, uris_of
+from imagelake.run.annotations import add_regions
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent, counted
@@ -76,6 +77,7 @@ class _Seen:
     id: str | None
     known: bool
     error: str | None
+    metadata: str | None
     byte_size: int | None
 
 
@@ -89,6 +91,7 @@ def _commit(tables: Tables, piece: pa.Table) -> Counts:
         uris.setdefault(str(entry.id), []).append(entry.uri)
     added = tables.images.insert_new(_new_images(piece, good, uris))
     _add_uris(tables, uris)
+    add_regions(tables, [(str(entry.id), entry.metadata) for entry in good if entry.metadata is not None])
     rejections = [
         Rejection(e.uri, e.id, "read" if e.id is None else "describe", e.error, e.byte_size)
         for e in seen
@@ -100,7 +103,7 @@ def _commit(tables: Tables, piece: pa.Table) -> Counts:
 
 
 def _look(piece: pa.Table) -> list[_Seen]:
-    columns = [piece.column(name).to_pylist() for name in ("uri", "id", "known", "error")]
+    columns = [piece.column(name).to_pylist() for name in ("uri", "id", "known", "error", "metadata")]
     sizes = pc.binary_length(piece.column("bytes")).to_pylist()
     return [_Seen(row, *values) for row, values in enumerate(zip(*columns, sizes, strict=True))]
 
@@ -132,7 +135,7 @@ def _new_images(piece: pa.Table, good: Sequence[_Seen], uris: dict[str, list[str
     if len(first_rows) < piece.num_rows:  # else all are new: spare the copy of the pictures
         rows = rows.take(pa.array(list(first_rows.values()), pa.int64()))
     now = pa.array([datetime.now(UTC)] * len(first_rows), schema.IMAGES.field("added_at").type)
-    seen_under = pa.array([uris[name] for name in first_rows], pa.list_(pa.string()))
+    seen_under = pa.array([list(dict.fromkeys(uris[name])) for name in first_rows], pa.list_(pa.string()))
     return rows.append_column("uris", seen_under).append_column("added_at", now)
 
 
