@@ -37,6 +37,7 @@ HOMES: dict[str, set[str]] = {
     "typer": {"cli"},
     "rich": {"cli"},
     "platformdirs": {"models"},
+    "urllib3": {"sources/web_guard.py", "sources/web_fetch.py", "sources/web_answer.py"},
     "torch": {"search/gpu.py", "run/knn_contenders.py"},  # of the extra `gpu`
     "sklearn": {"models", "run/knn_contenders.py"},
     "faiss": {"run/knn_contenders.py"},

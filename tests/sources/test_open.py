@@ -1,8 +1,11 @@
 """Words become sources, and other packages' sources come through the same door as ours."""
 
+import functools
+import http.server
 import io
 import json
 import sys
+import threading
 import zipfile
 from importlib import metadata
 
@@ -23,6 +26,13 @@ from imagelake.sources.glob import Glob
 from imagelake.sources.many import Many
 from imagelake.sources.open import GROUP, open_source, open_sources
 from pictures import encode, make_image
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Says nothing of what it serves."""
+
+    def log_message(self, *_):
+        pass
 
 
 def test_words_mean_what_they_look_like(tmp_path, photos, lake):
@@ -57,6 +67,24 @@ def test_all_kinds_end_in_one_lake(tmp_path, photos, lake):
     assert [json.loads(row["metadata"]) for row in rows] == [{"mood": "calm"}] * 12
     other = imagelake.open(tmp_path / "other.lake", create=True)
     assert other.ingest(lake.root).added == 12
+
+
+def test_addresses_are_fetched(photos, lake, tmp_path):
+    """One, or a list with other columns; and those of private networks only where that is allowed."""
+    handler = functools.partial(Quiet, directory=str(photos))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f"http://127.0.0.1:{server.server_port}"
+        refused = lake.ingest(open_source(f"{root}/0.jpg"))
+        assert (refused.found, refused.rejected) == (1, 1)
+        assert "private ones are allowed" in lake.rejections().column("reason")[0].as_py()
+        (tmp_path / "list.csv").write_text(f"url,mood\n{root}/0.jpg,calm\n{root}/1.jpg,wild\n{root}/none.jpg,\n")
+        report = lake.ingest(open_source(str(tmp_path / "list.csv"), {"allow_private": True}))
+        assert (report.found, report.added, report.rejected) == (3, 2, 1)
+        assert lake.ingest(open_source(f"{root}/1.jpg", {"allow_private": True})).known == 1
+        server.shutdown()
+    moods = lake.sql("select metadata->>'mood' as mood from images order by 1").column("mood").to_pylist()
+    assert moods == ["calm", "wild"]
 
 
 def test_regions_lie_in_the_upright_picture(tmp_path, lake):

@@ -25,6 +25,9 @@ def ingest(
     column: Annotated[
         str | None, typer.Option(metavar="NAME", help="Which column of a table has the pictures.", show_default=False)
     ] = None,
+    allow_private: Annotated[
+        bool, typer.Option("--allow-private", help="Also fetch from private and local network addresses.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a picture was rejected.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -39,6 +42,8 @@ def ingest(
       .zip, .tar, .tar.gz, .tar.zst and so on, WebDataset shards among them
       .parquet, .arrow, .feather     a column of pictures; see --column
       LAKE                           another lake
+      https://...                    one address, fetched
+      urls.txt, .csv, .tsv           a list of addresses; urls:FILE for Parquet
       imagefolder:FOLDER             with metadata.csv, .jsonl or .parquet
       coco:ANNOTATIONS.json,FOLDER   boxes become regions
       voc:FOLDER                     Pascal VOC, boxes become regions
@@ -52,7 +57,9 @@ def ingest(
     from imagelake.cli.bar import progress_bar  # late: --help needs neither
     from imagelake.sources.open import open_sources
 
-    pictures = open_sources(what, {"column": column})  # first, so that a wrong name leaves no empty lake behind
+    pictures = open_sources(
+        what, {"column": column, "allow_private": allow_private}
+    )  # first, so that a wrong name leaves no empty lake behind
     with progress_bar() as bar:
         report = imagelake.open(lake, create=True).ingest(pictures, bar)
     if json:

@@ -20,6 +20,9 @@ from imagelake.sources.folder import Folder
 from imagelake.sources.glob import Glob
 from imagelake.sources.many import Many
 from imagelake.sources.source import Source
+from imagelake.sources.url_list import read_url_list
+from imagelake.sources.web import Web, WebOptions
+from imagelake.sources.web_guard import Guard
 
 GROUP = "imagelake.sources"
 _PATTERN = frozenset("*?[")
@@ -88,6 +91,24 @@ def _made(factory: Any, what: str, argument: str, options: Mapping[str, Any]) ->
             raise InputError(f"{what!r} takes no --{name.replace('_', '-')}. Leave it out.")
     source: Source = factory(argument, **options)
     return source
+
+
+def open_web(address: str, *, allow_private: bool = False) -> Web:
+    """The picture at one address."""
+    return Web([address], _web_options(allow_private=allow_private))
+
+
+def open_list(path: str, column: str | None = None, *, allow_private: bool = False) -> Web:
+    """The pictures at the addresses in a file.
+
+    Raises:
+        InputError: the file cannot be read, or it is not clear which column holds the addresses.
+    """
+    return Web(read_url_list(path, column), _web_options(allow_private=allow_private))
+
+
+def _web_options(*, allow_private: bool) -> WebOptions:
+    return WebOptions(guard=Guard(allow_private=allow_private))
 
 
 def open_coco(files: str) -> Coco:
