@@ -50,7 +50,10 @@ TABLES = {
         schema.RECEIPTS,
         "One row per commit of an ingest or an extract. found = added + known + rejected.",
     ),
-    "regions": (schema.REGIONS, "One row per box in an image. No verb fills this table yet."),
+    "regions": (
+        schema.REGIONS,
+        "One row per box in an image. Sources with boxes (COCO, Pascal VOC) fill it, with the model `annotation`.",
+    ),
     "predictions": (schema.PREDICTIONS, "One row per answer of a model. No verb fills this table yet."),
 }
 
@@ -58,6 +61,8 @@ MEANINGS = {
     "images": {
         "id": "SHA-256 of the bytes, 64 hexadecimal letters: what `sha256sum` prints",
         "uris": "every URI that this content was seen under, in the order seen",
+        "labels": "what its sources say that it shows, and with `--label-from parent` the names of its folders",
+        "tags": "words that people gave it with `imagelake tag`",
         "format": "`jpeg`, `png`, `webp`, `gif`, `tiff`, `bmp`, `avif`, `heic`: found in the bytes, not in the name",
         "width": "pixels of the upright picture",
         "height": "pixels of the upright picture",
@@ -69,7 +74,9 @@ MEANINGS = {
         "taken_at": "when it was taken, by the clock on the wall there; no zone",
         "utc_offset_minutes": "that clock's distance from UTC; null where the file does not tell",
         "taken_at_utc": "the same moment in UTC; null where the offset is not known",
-        "taken_at_source": "`exif+offset`, `exif+gps`, `gps`, or `exif` (no offset known)",
+        "taken_at_source": "what has the time, and what its offset: `exif+offset`, `exif+gps`, `exif+xmp`, "
+        "`exif+iptc`, `xmp+offset`, `xmp+gps`, `iptc+offset`, `iptc+gps`; `gps` has UTC alone; `exif`, `xmp`, `iptc` "
+        "have no offset",
         "camera_make": "maker, from EXIF",
         "camera_model": "model, from EXIF",
         "lens": "lens, from EXIF",
@@ -81,6 +88,14 @@ MEANINGS = {
         "longitude": "decimal degrees, WGS 84, east is positive",
         "altitude_m": "meters above sea level, below is negative",
         "exif": "every EXIF tag under its standard name, as one JSON object; GPS tags are under `GPSInfo`",
+        "title": "from XMP, else IPTC, else EXIF, as the next five; IPTC comes first where it was changed after XMP",
+        "caption": "the description, in the default language",
+        "keywords": "in their order, each once; null where there are none",
+        "rating": "stars, 0 (none) to 5; -1 is rejected",
+        "creator": "who made it; several names are joined with `; `",
+        "copyright": "the copyright notice",
+        "xmp": "every XMP value under its name, such as `dc:title`, as one JSON object; `error` says what is broken",
+        "iptc": "every IPTC value under its name, such as `Keywords`, as one JSON object; `error` says what is broken",
         "mean_r": "mean of red, 0 to 255",
         "mean_g": "mean of green",
         "mean_b": "mean of blue",
@@ -91,8 +106,20 @@ MEANINGS = {
         "contrast": "standard deviation of luma",
         "sharpness": "variance of the Laplacian of luma: low is blurred or flat",
         "entropy": "Shannon entropy of luma, 0 to 8 bits",
+        "fineness": "`sharpness` over the mean squared gradient of luma: low is blurred, whatever the contrast",
+        "luma_p95": "95 % of the pixels are at most as bright: low is dark",
+        "luma_range": "luma from the darkest to the brightest 1 % of the pixels",
+        "bright_share": "share of pixels with luma 250 or more, 0 to 1",
+        "flat_share": "share of pixels that equal the one below, 0 to 1",
+        "crisp_share": "share of the changes from row to row that are jumps with an even pixel beside: high is drawn; "
+        "0 where `flat_share` is below 0.2",
+        "flags": "what may be wrong: `blurred`, `dark`, `overexposed`, `low_contrast`, `tiny`, `extreme_aspect`, "
+        "`near_constant`, `screenshot`; empty: nothing ([Quality](../how-to/quality.md))",
         "perceptual_hash": "64-bit pHash: pictures that look alike differ in few bits",
         "thumbnail": "upright JPEG, longer side at most 256 pixels",
+        "country_code": "country of the GPS position, ISO 3166-1 with two letters; null until `imagelake places`",
+        "country": "its name in English",
+        "place": "the nearest place of about 1,000 inhabitants or more, within 100 km by default",
         "metadata": "what the source knew besides, one JSON object: labels, other columns",
         "added_at": "when the image came into the lake",
     },
@@ -120,6 +147,8 @@ MEANINGS = {
         "rejected": "those with a row in `rejections`",
         "seconds": "how long the commit took",
         "finished_at": "when it was done",
+        "last_uri": "of a source that can go on, such as a database: the last picture of this piece",
+        "at_end": "whether that was the end of the source; false: the next ingest of it starts there",
     },
     "regions": {
         "id": "hash of image, model and box",

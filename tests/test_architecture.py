@@ -16,7 +16,7 @@ LINES: list[set[str]] = [
     {"pixels", "lake", "search"},
     {"models"},
     {"steps", "sources"},
-    {"run"},
+    {"run", "serve"},
     {"api"},
     {"__init__"},
     {"demo"},
@@ -38,6 +38,16 @@ HOMES: dict[str, set[str]] = {
     "rich": {"cli"},
     "platformdirs": {"models"},
     "urllib3": {"sources/web_guard.py", "sources/web_fetch.py", "sources/web_answer.py"},
+    "watchfiles": {"sources/folder_changes.py"},
+    "starlette": {"serve"},
+    "uvicorn": {"serve"},
+    "python_multipart": {"serve"},
+    "lance_namespace": {"lake/table.py"},
+    "obstore": {"sources/bucket_store.py", "sources/bucket_listing.py"},  # of the extra `buckets`
+    "deltalake": {"run/export_delta.py"},  # of the extra `delta`
+    "reverse_geocode": {"run/places.py"},  # of the extra `geo`
+    "adbc_driver_manager": {"sources/postgres_server.py"},  # of the extra `postgres`
+    "adbc_driver_postgresql": {"sources/postgres_server.py"},
     "torch": {"search/gpu.py", "run/knn_contenders.py"},  # of the extra `gpu`
     "sklearn": {"models", "run/knn_contenders.py"},
     "faiss": {"run/knn_contenders.py"},

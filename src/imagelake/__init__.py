@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from imagelake.run.export import ExportReport
     from imagelake.run.extract import ExtractReport
     from imagelake.run.ingest import IngestReport
+    from imagelake.run.places import PlacesReport
     from imagelake.run.progress import Progress
+    from imagelake.run.quality import QualityOptions, QualityReport
     from imagelake.run.search import Match, SearchOptions
+    from imagelake.run.tags import TagReport
     from imagelake.sources.source import Source
 
 __version__ = "0.1.0"
@@ -47,9 +50,13 @@ __all__ = [
     "LakeInfo",
     "Manifest",
     "Match",
+    "PlacesReport",
     "Progress",
+    "QualityOptions",
+    "QualityReport",
     "SearchOptions",
     "Source",
+    "TagReport",
     "model",
     "open",
 ]
@@ -66,6 +73,10 @@ _HOMES = {
     "LakeInfo": ("imagelake.lake.info", "LakeInfo"),
     "Manifest": ("imagelake.models.manifest", "Manifest"),
     "Match": ("imagelake.run.search", "Match"),
+    "PlacesReport": ("imagelake.run.places", "PlacesReport"),
+    "QualityOptions": ("imagelake.run.quality", "QualityOptions"),
+    "QualityReport": ("imagelake.run.quality", "QualityReport"),
+    "TagReport": ("imagelake.run.tags", "TagReport"),
     "Progress": ("imagelake.run.progress", "Progress"),
     "SearchOptions": ("imagelake.run.search", "SearchOptions"),
     "Source": ("imagelake.sources.source", "Source"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,13 +14,16 @@ from imagelake.lake import info, sql
 from imagelake.lake.tables import Tables, open_tables
 from imagelake.models.embedder import settle_default
 from imagelake.models.manifest import Manifest
-from imagelake.run import duplicates, export, extract, grid, ingest
+from imagelake.run import duplicates, export, extract, grid, ingest, places, quality, tags, watch
 from imagelake.run.duplicates import DuplicateOptions, DuplicateReport
 from imagelake.run.export import ExportReport
 from imagelake.run.extract import ExtractReport
 from imagelake.run.ingest import IngestReport
+from imagelake.run.places import PlacesReport
 from imagelake.run.progress import Progress
+from imagelake.run.quality import QualityOptions, QualityReport
 from imagelake.run.search import Match, Searcher, SearchOptions, random_ids, read_query
+from imagelake.run.tags import TagReport
 from imagelake.search.index import ExactIndex
 from imagelake.sources.open import open_source
 from imagelake.sources.source import Source
@@ -35,17 +40,41 @@ class Lake:
         """The folder or the bucket address of the lake."""
         return self.tables.root
 
-    def ingest(self, source: str | os.PathLike[str] | Source, progress: Progress | None = None) -> IngestReport:
+    def ingest(
+        self, source: str | os.PathLike[str] | Source, progress: Progress | None = None, *, new_only: bool = False
+    ) -> IngestReport:
         """Bring pictures into the lake: what `imagelake ingest` takes as one argument, or any `Source`.
 
         Ingesting again adds only what is new. What cannot become an image is a row of `rejections()`, with its reason.
 
+        Args:
+            source: what to read.
+            progress: told how far it is.
+            new_only: of a database, read only the rows after those of the run before.
+
         Raises:
-            InputError: the folder or file does not exist.
+            InputError: the folder or file does not exist, or `new_only` means nothing for it.
             LakeReadOnlyError, LakeFullError: nothing more could be written; what was committed is whole.
         """
         pictures = open_source(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
-        return ingest.ingest(self.tables, pictures, progress)
+        return ingest.ingest(self.tables, pictures, progress, new_only=new_only)
+
+    def watch(self, source: str | os.PathLike[str] | Source, stop: threading.Event) -> Iterator[IngestReport]:
+        """Ingest a folder or a bucket, then what comes there, until `stop` is set; a report for each commit.
+
+        Raises:
+            InputError: the source does not exist, or cannot be watched.
+        """
+        pictures = open_source(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
+        return watch.watch(self.tables, [pictures], stop)
+
+    def tag(self, where: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> TagReport:
+        """Give the images for which an SQL predicate holds some tags, and take others away.
+
+        Raises:
+            InputError: the predicate is wrong, or a tag is none.
+        """
+        return tags.tag(self.tables, where, add, remove)
 
     def extract(self, model: Manifest | None = None, progress: Progress | None = None) -> ExtractReport:
         """Give every image a vector of the model (by default, the default model) where it has none yet.
@@ -116,6 +145,23 @@ class Lake:
         """
         searcher = self._searcher(SearchOptions(embedding_set=embedding_set))
         return searcher.index
+
+    def quality(self, options: QualityOptions | None = None, progress: Progress | None = None) -> QualityReport:
+        """Count the images that have each quality flag; fill in figures that a lake of an older version lacks.
+
+        Raises:
+            InputError: a threshold or a predicate is wrong.
+        """
+        return quality.quality(self.tables, options, progress)
+
+    def places(self, where: str | None = None, progress: Progress | None = None) -> PlacesReport:
+        """Fill country and place of the images that have a GPS position and no place yet. No network is needed.
+
+        Raises:
+            MissingExtraError: the extra `geo` is not installed.
+            InputError: the predicate is wrong.
+        """
+        return places.find_places(self.tables, where, progress=progress)
 
     def duplicates(self, options: DuplicateOptions | None = None, progress: Progress | None = None) -> DuplicateReport:
         """Groups of images that are copies of each other, each with the one to keep. Nothing is deleted.

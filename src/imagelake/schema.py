@@ -34,6 +34,13 @@ In `metadata`, `labels` is a list of texts, `regions` a list of `{"box_xyxy": [l
 is kept as it is.
 """
 
+PLACE = [
+    pa.field("country_code", pa.string()),  # ISO 3166-1, two letters
+    pa.field("country", pa.string()),
+    pa.field("place", pa.string()),
+]
+"""Where a picture was taken, in words: null until `run.places` fills it."""
+
 DESCRIPTION = [
     pa.field("format", pa.string()),  # jpeg, png, webp, gif, tiff, bmp, avif, heic
     pa.field("width", pa.int32()),  # pixels of the upright image
@@ -46,7 +53,7 @@ DESCRIPTION = [
     pa.field("taken_at", pa.timestamp("us")),  # the clock on the wall where it was taken
     pa.field("utc_offset_minutes", pa.int16()),  # null: not known, then taken_at_utc is null too
     pa.field("taken_at_utc", _TIME),
-    pa.field("taken_at_source", pa.string()),  # exif+offset, exif+gps, gps, exif (naive)
+    pa.field("taken_at_source", pa.string()),  # exif+offset, exif+gps, gps, exif (naive), xmp+offset, ...
     pa.field("camera_make", pa.string()),
     pa.field("camera_model", pa.string()),
     pa.field("lens", pa.string()),
@@ -58,6 +65,14 @@ DESCRIPTION = [
     pa.field("longitude", pa.float64()),
     pa.field("altitude_m", pa.float32()),
     pa.field("exif", pa.string()),  # every tag, as one JSON object
+    pa.field("title", pa.string()),  # from XMP, IPTC or EXIF, as the next five
+    pa.field("caption", pa.string()),
+    pa.field("keywords", pa.list_(pa.string())),  # null: none
+    pa.field("rating", pa.int8()),  # 0 to 5 stars; -1: rejected
+    pa.field("creator", pa.string()),
+    pa.field("copyright", pa.string()),
+    pa.field("xmp", pa.string()),  # every value, as one JSON object
+    pa.field("iptc", pa.string()),
     pa.field("mean_r", pa.float32()),  # 0 to 255
     pa.field("mean_g", pa.float32()),
     pa.field("mean_b", pa.float32()),
@@ -68,10 +83,18 @@ DESCRIPTION = [
     pa.field("contrast", pa.float32()),  # standard deviation of luma
     pa.field("sharpness", pa.float32()),  # variance of the Laplacian of luma
     pa.field("entropy", pa.float32()),  # bits, 0 to 8
+    pa.field("fineness", pa.float32()),  # sharpness over the mean squared gradient of luma
+    pa.field("luma_p95", pa.float32()),  # 95 % of the pixels are at most as bright
+    pa.field("luma_range", pa.float32()),  # from the darkest to the brightest 1 % of luma
+    pa.field("bright_share", pa.float32()),  # of pixels with luma 250 or more, 0 to 1
+    pa.field("flat_share", pa.float32()),  # of pixels that equal the one below, 0 to 1
+    pa.field("crisp_share", pa.float32()),  # of changes from row to row: jumps beside an even pixel
+    pa.field("flags", pa.list_(pa.string())),  # what is wrong with it, see pixels.quality; empty: nothing
     pa.field("perceptual_hash", pa.uint64()),
     pa.field("thumbnail", pa.binary()),  # JPEG, longer side at most 256 pixels
+    *PLACE,
 ]
-"""What `steps.describe` finds out about a picture."""
+"""What `steps.describe` finds out about a picture; it leaves `PLACE` null."""
 
 DESCRIBED = pa.schema(
     [
@@ -89,6 +112,8 @@ IMAGES = pa.schema(
     [
         _key("id"),
         pa.field("uris", pa.list_(pa.string())),  # every URI that this content was seen under
+        pa.field("labels", pa.list_(pa.string())),  # what its sources say that it shows
+        pa.field("tags", pa.list_(pa.string())),  # words that people gave it with `imagelake tag`
         *DESCRIPTION,
         pa.field("metadata", pa.string()),  # what the source knew besides, one JSON object
         pa.field("added_at", _TIME),
@@ -148,6 +173,8 @@ RECEIPTS = pa.schema(
         pa.field("rejected", pa.int64()),
         pa.field("seconds", pa.float64()),
         pa.field("finished_at", _TIME),
+        pa.field("last_uri", pa.string()),  # where a source that can go on has come to; null for others
+        pa.field("at_end", pa.bool_()),  # whether that was its end
     ]
 )
 

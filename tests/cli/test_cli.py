@@ -16,10 +16,15 @@ from pictures import encode, make_image
 
 VERBS = [
     "demo",
+    "datasets get",
     "ingest",
+    "receive",
     "extract",
     "search",
     "duplicates",
+    "quality",
+    "places",
+    "tag",
     "export",
     "info",
     "sql",

@@ -29,8 +29,8 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_addresses_are_secure(page):
-    """Nothing leads to plain http."""
-    assert "http://" not in page.read_text()
+    """Nothing leads to plain http but on the reader's own machine and network, whose names have no dots."""
+    assert "http://" not in re.sub(r"http://(127\.0\.0\.1|[a-z-]+):\d+", "", page.read_text())
 
 
 def test_pictures_are_small():

@@ -22,9 +22,13 @@ PUBLIC = {
     "LakeInfo",
     "Manifest",
     "Match",
+    "PlacesReport",
     "Progress",
+    "QualityOptions",
+    "QualityReport",
     "SearchOptions",
     "Source",
+    "TagReport",
     "model",
     "open",
 }

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tarfile
 
+import deltalake
 import pyarrow as pa
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
@@ -12,11 +13,10 @@ import pytest
 from imagelake import schema
 from imagelake.errors import InputError
 from imagelake.run import export as export_module
-from imagelake.run import export_formats
 from imagelake.run.export_names import file_names
 from pictures import encode, make_image
 
-FORMATS = ["folder", "parquet", "webdataset", "coco", "csv"]
+FORMATS = ["folder", "parquet", "webdataset", "coco", "delta", "csv"]
 
 
 @pytest.fixture
@@ -41,6 +41,8 @@ def read_back(folder, name):
     if name == "parquet":
         files = [pq.read_table(path) for path in folder.glob("part-*.parquet")]
         data = [each for table in files for each in table.column("bytes").to_pylist()]
+    elif name == "delta":
+        data = deltalake.DeltaTable(folder / "images").to_pyarrow_table().column("bytes").to_pylist()
     elif name == "webdataset":
         data = []
         for path in folder.glob("*.tar"):
@@ -66,8 +68,8 @@ def test_every_image_is_there_with_its_own_bytes(filled, tmp_path, name):
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.usefixtures("in_small_pieces")
 def test_a_run_that_was_stopped_goes_on(filled, tmp_path, name, monkeypatch):
-    """Killed in its third piece, it ends with the files of an undisturbed run, byte for byte."""
-    form = export_formats.FORMATS[name]
+    """Killed in its third piece, it ends with the files of an undisturbed run; those of Delta have names by chance."""
+    form = export_module.FORMATS[name]
     write, calls = form.write, []
 
     def write_twice(tables, piece):
@@ -83,6 +85,9 @@ def test_a_run_that_was_stopped_goes_on(filled, tmp_path, name, monkeypatch):
     monkeypatch.setattr(export_module, "_PIECE_ROWS", 3)
     report = filled.export(tmp_path / "out", name)
     assert (report.there, report.written) == (6, 6)
+    assert read_back(tmp_path / "out", name) == ids(filled)
+    if name == "delta":
+        return
     filled.export(tmp_path / "whole", name)
     files = {path.relative_to(tmp_path / "whole"): path for path in (tmp_path / "whole").rglob("*") if path.is_file()}
     for inside, path in files.items():
@@ -99,7 +104,7 @@ def test_a_predicate_chooses(filled, tmp_path, name):
 
 def test_what_was_deleted_meanwhile_is_counted(filled, tmp_path, monkeypatch):
     """It was planned, it is not there any more, and that is said."""
-    form = export_formats.FORMATS["folder"]
+    form = export_module.FORMATS["folder"]
     write = form.write
 
     def delete_one(tables, piece):
@@ -171,3 +176,20 @@ def test_what_cannot_be_is_said(filled, tmp_path):
     with pytest.raises(InputError):
         filled.export(tmp_path / "other", where="no such thing")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("in_small_pieces")
+def test_delta_has_every_column(filled, tmp_path):
+    """Each piece is a commit; values are those of the lake, the perceptual hash as the same 64 bits, signed."""
+    filled.tag("width > 0", ["a", "b"])
+    filled.export(tmp_path / "out", "delta")
+    table = deltalake.DeltaTable(tmp_path / "out" / "images")
+    found = table.to_pyarrow_table().sort_by("id")
+    expected = filled.sql("select * from images order by id")
+    assert table.version() == 3
+    assert set(found.column_names) == {*expected.column_names, "bytes"}
+    for name in expected.column_names:
+        values = expected.column(name).to_pylist()
+        if name == "perceptual_hash":
+            values = [value - (1 << 64) if value >= 1 << 63 else value for value in values]
+        assert found.column(name).to_pylist() == values, name

@@ -8,6 +8,7 @@ import pytest
 
 from imagelake import schema
 from imagelake.errors import InputError
+from imagelake.lake.sql import matching_ids
 from imagelake.lake.tables import manifest_text
 from imagelake.run import upkeep, vector_index
 from imagelake.run.vector_index import open_index
@@ -121,3 +122,23 @@ def test_many_small_commits_are_folded(filled):
     assert upkeep.optimize(filled.tables).folded == []
     assert rows.count() == 52
     assert manifest_text(rows) == "{}"
+
+
+def test_columns_that_people_filter_by_are_indexed(filled):
+    """The same answers with an index, also for rows that came after it; and nothing deleted stays in it."""
+    questions = ["brightness > 100", "format = 'jpeg'", "array_has(tags, 'a')", "width between 100 and 200"]
+    filled.tag("width > 0", ["a"])
+    before = [sorted(matching_ids(filled.tables, each).to_pylist()) for each in questions]
+    assert upkeep.optimize(filled.tables).indexed == []  # too few rows to be worth it
+    assert {"brightness", "format", "tags"} <= set(upkeep.optimize(filled.tables, index_from_rows=1).indexed)
+    assert upkeep.optimize(filled.tables, index_from_rows=1).indexed == []
+    assert [sorted(matching_ids(filled.tables, each).to_pylist()) for each in questions] == before
+    assert filled.tables.images.count("array_has(tags, 'a')") == len(before[2])
+    chosen = before[0][0]
+    filled.tag(f"id = '{chosen}'", ["zebra"], ["a"])
+    assert filled.tables.images.count("array_has(tags, 'zebra')") == 1
+    upkeep.optimize(filled.tables, index_from_rows=1)
+    assert filled.tables.images.count("array_has(tags, 'zebra')") == 1
+    upkeep.delete(filled.tables, f"id = '{chosen}'", really=True, drop_tags=True)
+    assert files_with(filled, b"zebra") == []
+    assert upkeep.optimize(filled.tables, index_from_rows=1).indexed != []

@@ -11,11 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from imagelake.cli.main import app
 from imagelake.errors import InputError
 from imagelake.files import path_to_uri
 from imagelake.pixels.decode import decode
 from imagelake.pixels.picture import open_picture
 from imagelake.pixels.png import encode_png
+from imagelake.sources import stl10_download
+from imagelake.sources.open import open_source
 from imagelake.sources.stl10 import Cifar10, Stl10
 from imagelake.sources.stl10_download import FILES, download_stl10
 from pictures import make_image, scene
@@ -397,3 +400,15 @@ def test_a_target_that_is_a_file(tmp_path, server):
     (tmp_path / "target").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         download(server, tmp_path / "target")
+
+
+def test_the_command_downloads_checks_and_goes_on(tmp_path, server, monkeypatch, capsys):
+    """`datasets get stl10`: another archive is refused; the right one is unpacked, over a lost connection."""
+    arguments = ["datasets", "get", "stl10", "--to", str(tmp_path / "data"), "--url", server.url, "--json"]
+    with pytest.raises(InputError, match=stl10_download.MD5):
+        app(arguments, standalone_mode=False)
+    server.drops = 1
+    monkeypatch.setattr(stl10_download.download_stl10, "__kwdefaults__", {"md5": md5_of(server.content), "wait_s": 0})
+    app(arguments, standalone_mode=False)
+    assert json.loads(capsys.readouterr().out) == {"name": "stl10", "folder": str(tmp_path / "data")}
+    assert len(rows_of(open_source(f"stl10:{tmp_path / 'data'}"))) == 20

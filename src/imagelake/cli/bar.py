@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.text import Text
 
 from imagelake.cli.output import write_note
@@ -62,4 +72,21 @@ def progress_bar() -> Iterator[Bar]:
             yield Bar(progress)
     except KeyboardInterrupt:
         write_note("imagelake: interrupted. The lake is whole; run the same command again and it goes on from there.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar in bytes; what it gives is called with those that are here and those that there will be.
+
+    Ctrl-C ends the work with one line and the exit code of an interrupted program.
+    """
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True))
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task("", total=None)
+            yield lambda here, total: progress.update(task, completed=here, total=total)
+    except KeyboardInterrupt:
+        write_note("imagelake: interrupted. What has arrived is kept; run the same command again and it goes on.")
         raise typer.Exit(INTERRUPTED) from None

@@ -8,7 +8,22 @@ import sys
 import typer
 
 from imagelake import __version__
-from imagelake.cli import bench, demo, duplicates, export, extract, ingest, inspect, search, upkeep
+from imagelake.cli import (
+    bench,
+    datasets,
+    demo,
+    duplicates,
+    export,
+    extract,
+    ingest,
+    inspect,
+    places,
+    quality,
+    receive,
+    search,
+    tag,
+    upkeep,
+)
 from imagelake.cli.output import write_line, write_note
 from imagelake.errors import ImagelakeError
 
@@ -19,7 +34,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain pages: drawing them with rich costs twice the time of everything else
 )
-for _module in (demo, ingest, extract, search, duplicates, export, inspect, upkeep, bench):
+for _module in (
+    demo,
+    datasets,
+    ingest,
+    receive,
+    extract,
+    search,
+    duplicates,
+    quality,
+    places,
+    tag,
+    export,
+    inspect,
+    upkeep,
+    bench,
+):
     _module.register(app)
 
 

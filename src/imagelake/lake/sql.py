@@ -5,12 +5,13 @@ Read only and fenced in: a query sees the tables and nothing else, no files and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as pads
 
 from imagelake.errors import InputError
 from imagelake.lake.failures import our_errors
@@ -25,6 +26,41 @@ _SETTINGS = {
     "TimeZone": "UTC",
 }
 
+_JSON = frozenset({"exif", "iptc", "xmp", "metadata"})
+
+
+class _Stored(pads.Dataset):  # type: ignore[misc]
+    """A stored table as DuckDB reads it best. A class, because DuckDB takes only Arrow's own kinds of things.
+
+    Its narrowest column comes first, for that is the one that DuckDB reads to count rows (else it is the id: 8 times as
+    long). Columns are read together with those of the predicate, only the wide ones afterwards, for the rows that are
+    left: fetching each narrow value by its row takes 3 to 10 times as long.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns, the narrowest first."""
+        return pa.schema(sorted(self._dataset.schema, key=_bits))
+
+    def scanner(self, columns: Sequence[str] | None = None, filter: Any = None) -> Any:  # noqa: A002  (Arrow's name)
+        """What DuckDB asks for: some columns of the rows for which a filter holds."""
+        wanted = list(columns or self.schema.names)
+        wide = [name for name in wanted if name in _JSON or _bits(self._dataset.schema.field(name)) == _UNKNOWN]
+        return self._dataset.scanner(columns=wanted, filter=filter, late_materialization=wide or False)
+
+
+_UNKNOWN = 1 << 30
+
+
+def _bits(field: pa.Field) -> int:
+    """About how many bits a value has: of texts and lists a guess, of anything that may be large `_UNKNOWN`."""
+    if pa.types.is_string(field.type) or pa.types.is_list(field.type):
+        return 1024
+    return int(field.type.bit_width) if pa.types.is_primitive(field.type) else _UNKNOWN
+
 
 @contextmanager
 def _connection(tables: Tables) -> Iterator[Any]:
@@ -32,7 +68,7 @@ def _connection(tables: Tables) -> Iterator[Any]:
         for name, table in tables.all().items():
             dataset = table.arrow()
             columns = [f'"{column}"' for column in dataset.schema.names if column != BLOB]
-            connection.register(f"stored {name}", dataset)
+            connection.register(f"stored {name}", _Stored(dataset))
             connection.execute(f'CREATE VIEW "{name}" AS SELECT {", ".join(columns)} FROM "stored {name}"')  # noqa: S608
         for setting, value in _SETTINGS.items():
             connection.execute(f"SET {setting} = '{value}'")

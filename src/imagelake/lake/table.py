@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ BLOB = "bytes"
 STORAGE_VERSION = "2.2"
 _FRAGMENT_BYTES = 64 << 20
 _SMALL_FRAGMENTS = 16  # that many make it worth folding them
-_KEEP_VERSIONS = timedelta(days=1)
+KEEP_VERSIONS = timedelta(days=1)
 _CACHE_BYTES = 64 << 20
 
 
@@ -263,8 +263,8 @@ class Table:
         with our_errors(self.uri):
             patiently(lambda: self._newest().delete(where))
 
-    def tidy(self) -> bool:
-        """Fold many small fragments into few, and drop versions older than a day that nobody tagged.
+    def tidy(self, older_than: timedelta = KEEP_VERSIONS) -> bool:
+        """Fold many small fragments into few, and drop versions of that age that nobody tagged.
 
         Safe beside other writers, who come first: what they disturb is left for the next run. The size of a fragment is
         set from bytes, so that a full one is never copied again.
@@ -275,12 +275,46 @@ class Table:
         with our_errors(self.uri):
             try:
                 folded = self._fold()
-                self._newest().cleanup_old_versions(older_than=_KEEP_VERSIONS, error_if_tagged_old_versions=False)
+                self._newest().cleanup_old_versions(older_than=older_than, error_if_tagged_old_versions=False)
             except (OSError, RuntimeError) as error:
                 if is_conflict(error):
                     return False
                 raise
             return folded
+
+    def index(self, kinds: Mapping[str, str]) -> list[str]:
+        """Make the indices that are missing, and bring those that are there up to date with new rows.
+
+        A scan with a predicate uses them by itself.
+
+        Args:
+            kinds: the kind of index by column: `BTREE` for ranges, `BITMAP` for few values, `LABEL_LIST` for lists.
+                Never the key's: with an index on it, two writers can insert one key twice.
+
+        Returns:
+            The columns that got one.
+        """
+        made = []
+        with our_errors(self.uri):
+            there = set(self._indexed())
+            for column, kind in kinds.items():
+                if column in there or column not in self._newest().schema.names:
+                    continue
+                patiently(functools.partial(self._make_index, column, kind))
+                made.append(column)
+            if there:
+                patiently(self._refresh_indices)
+        return made
+
+    def _make_index(self, column: str, kind: str) -> None:
+        self._newest().create_scalar_index(column, kind, name=f"{column}_index")
+
+    def _refresh_indices(self) -> None:
+        self._newest().optimize.optimize_indices()
+
+    def _indexed(self) -> dict[str, str]:
+        """The name of each index by its column."""
+        return {each.field_names[0]: str(each.name) for each in self._newest().describe_indices()}
 
     def purge(self) -> int:
         """Take deleted rows out of the files, and remove every older version, so that nothing is left of them.
@@ -292,6 +326,8 @@ class Table:
             LakeError: a tagged version still holds them.
         """
         with our_errors(self.uri):
+            for name in self._indexed().values():  # they hold values of deleted rows; `index` makes them again
+                patiently(functools.partial(self._drop_index, name))
             patiently(self._materialize_deletions)
             if self.tags():
                 raise LakeError(
@@ -299,6 +335,9 @@ class Table:
                 )
             stats = patiently(lambda: self._newest().cleanup_old_versions(older_than=timedelta(0)))
         return int(stats.bytes_removed)
+
+    def _drop_index(self, name: str) -> None:
+        self._newest().drop_index(name)
 
     def _materialize_deletions(self) -> None:
         dataset = self._newest()
@@ -371,3 +410,13 @@ def one_of(column: str, values: Sequence[str]) -> str:
     """The predicate `column IN (...)`, with the values quoted as SQL strings."""
     quoted = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
     return f"{column} IN ({quoted})"
+
+
+def names_below(uri: str) -> list[str]:
+    """The names of the tables in a folder of a bucket, without their suffix, sorted; empty where there is none."""
+    from lance.namespace import DirectoryNamespace  # late: only lakes in buckets need it
+    from lance_namespace import ListTablesRequest
+
+    with our_errors(uri):
+        found = DirectoryNamespace(root=uri, manifest_enabled="false").list_tables(ListTablesRequest(id=[]))
+    return sorted(found.tables)

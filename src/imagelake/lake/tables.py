@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import fs
 
 from imagelake import schema
 from imagelake.errors import InputError, LakeError, LakeNotFoundError
@@ -64,8 +63,8 @@ class Tables:
 
     def embedding_sets(self) -> list[str]:
         """The names of the embedding sets, sorted."""
-        names = _child_names(f"{self.root}/embeddings")
-        sets = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+        below = f"{self.root}/embeddings"
+        sets = table.names_below(below) if is_remote(below) else _names_below(Path(below))
         # Not one that is half made, or that another program put there.
         return [name for name in sets if self._is_ours(Table(self._address(f"embeddings/{name}")))]
 
@@ -139,7 +138,7 @@ def _refuse_foreign_folder(address: str) -> None:
     if is_remote(address):
         return
     path = Path(address)
-    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "indexes"}
+    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "indexes", "incoming"}
     found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     foreign = [name for name in found if name not in own and not name.startswith(".")]
     if foreign:
@@ -156,11 +155,11 @@ def _check_format(tables: Tables) -> None:
         )
 
 
-def _child_names(folder: str) -> list[str]:
-    """The names inside a folder or bucket prefix, sorted; empty where there is none."""
-    store, path = fs.FileSystem.from_uri(folder if is_remote(folder) else os.path.abspath(folder))  # noqa: PTH100
-    found = store.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(info.base_name for info in found)
+def _names_below(folder: Path) -> list[str]:
+    """The names of the tables in a folder, without their suffix, sorted; empty where there is none."""
+    if not folder.exists():
+        return []
+    return sorted(path.name.removesuffix(_SUFFIX) for path in folder.iterdir() if path.name.endswith(_SUFFIX))
 
 
 def manifest_text(embeddings: Table) -> str:
@@ -178,6 +177,11 @@ def manifest_text(embeddings: Table) -> str:
 def id_set(source: Table, where: str | None = None) -> IdSet:
     """The ids of a table as a small set."""
     return IdSet(batch.column("id") for batch in source.scan(["id"], where, batch_rows=65536))
+
+
+def present_ids(images: Table, ids: Sequence[str]) -> set[str]:
+    """Those of some ids that are in the table."""
+    return set(images.rows("id", ids, ["id"]).column("id").to_pylist())
 
 
 def uris_of(images: Table, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from imagelake.errors import ImageError
 from imagelake.pixels.color import to_rgb
+from imagelake.pixels.jpeg_header import leave_out_notes
 from imagelake.pixels.orientation import turn_upright
 from imagelake.pixels.picture import MAX_PIXELS, Picture, open_picture
 from imagelake.pixels.pillow_door import open_with_pillow
@@ -76,7 +77,8 @@ def decode(picture: Picture, min_side: int | None = None) -> NDArray[np.uint8]:
             if image_rgb is not None:
                 return turn_upright(image_rgb, picture.pending_orientation)
         # Either a format that only Pillow reads right, or a broken file: Pillow knows the reason.
-        with open_with_pillow(picture.data, picture.format) as image:
+        data = leave_out_notes(picture.data) if picture.format == "jpeg" else picture.data
+        with open_with_pillow(data, picture.format) as image:
             image_rgb = to_rgb(image, picture.format)
     return turn_upright(image_rgb, picture.pending_orientation)
 

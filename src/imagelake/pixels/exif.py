@@ -10,6 +10,7 @@ from datetime import datetime
 from imagelake.pixels.exif_json import write_tags
 from imagelake.pixels.exif_place import find_place
 from imagelake.pixels.exif_time import find_taken_at
+from imagelake.pixels.exif_words import find_words
 from imagelake.pixels.picture import Picture, open_picture
 from imagelake.pixels.tiff_directory import (
     EXIF_POINTER,
@@ -18,6 +19,7 @@ from imagelake.pixels.tiff_directory import (
     TiffBlock,
     Value,
 )
+from imagelake.pixels.words import NO_WORDS, Words
 
 _MAKE, _MODEL, _LENS_MODEL = 0x010F, 0x0110, 0xA434
 _EXPOSURE, _F_NUMBER, _FOCAL_LENGTH = 0x829A, 0x829D, 0x920A
@@ -32,7 +34,9 @@ class Exif:
     `taken_at` is local time without a zone. `taken_at_source` says what makes the moment known: `"exif+offset"`
     (a written offset), `"exif+gps"` (the offset follows from GPS time), `"exif"` (local time only: there is no
     `taken_at_utc`), `"gps"` (UTC only: there is no `taken_at`), or None. `latitude` and `longitude` are WGS84 degrees,
-    north and east positive. `tags_json` holds all tags by their standard names. `warnings` says what could not be read.
+    north and east positive. `tags_json` holds all tags by their standard names. `words` is what people wrote into the
+    block. `taken_at_is_change` says that the time is that of the last change: no other is there. `warnings` says what
+    could not be read.
     """
 
     orientation: int = 1
@@ -51,6 +55,8 @@ class Exif:
     longitude: float | None = None
     altitude_m: float | None = None
     tags_json: str | None = None
+    words: Words = NO_WORDS
+    taken_at_is_change: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -106,6 +112,8 @@ def _read_block(block: bytes, orientation: int) -> Exif:
         longitude=place.longitude,
         altitude_m=place.altitude_m,
         tags_json=write_tags(tags, gps, interop, tiff.byte_order),
+        words=find_words(tags),
+        taken_at_is_change=moment.is_change,
         warnings=tuple(warnings),
     )
 

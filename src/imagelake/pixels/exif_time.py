@@ -14,10 +14,10 @@ from imagelake.pixels.tiff_directory import Value
 
 _MOMENT = re.compile(
     r"(\d{4})[:\-/.](\d{1,2})[:\-/.](\d{1,2})[ T]+(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:[.,](\d+))?)?"
-    r"\s*(Z|[+-]\d{1,2}:?\d{2})?$",
+    r"\s*(Z|z|[+-]\d{1,2}(?::?\d{2})?)?$",
     re.ASCII,
 )
-_OFFSET = re.compile(r"([+-])(\d{1,2}):?(\d{2})$", re.ASCII)
+_OFFSET = re.compile(r"([+-])(\d{1,2})(?::?(\d{2}))?$", re.ASCII)
 _MAX_OFFSET_MINUTES = 14 * 60
 _EARLIEST_GPS_YEAR = 1981  # GPS counts from 1980-01-06, which receivers without a fix write
 
@@ -26,18 +26,31 @@ _FIELDS = (  # time, its subseconds, its offset: in the order in which they are 
     (0x9004, 0x9292, 0x9012),  # DateTimeDigitized
     (0x0132, 0x9290, 0x9010),  # DateTime: the last change, but the only time that many scanners and old phones write
 )
+_CHANGED = 0x0132
 _GPS_TIME = 7
 _GPS_DATE = 29
 
 
 @dataclass(frozen=True, slots=True)
 class TakenAt:
-    """A moment. `local` is naive; `source` says what makes it known, as in `Exif.taken_at_source`."""
+    """A moment. `local` is naive; `source` says what makes it known, as in `Exif.taken_at_source`.
+
+    `is_change` says that the time is that of the last change, which a file may be given long after it was taken.
+    """
 
     local: datetime | None = None
     offset_minutes: int | None = None
     utc: datetime | None = None
     source: str | None = None
+    is_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A naive local time as it is written, and its offset from UTC where that is written with it."""
+
+    local: datetime
+    offset_minutes: int | None = None
 
 
 def find_taken_at(tags: Mapping[int, Value], gps: Mapping[int, Value]) -> TakenAt:
@@ -56,27 +69,34 @@ def find_taken_at(tags: Mapping[int, Value], gps: Mapping[int, Value]) -> TakenA
             offset = next((minutes for minutes in offsets if minutes is not None), None)
         source = "exif" if offset is None else "exif+offset"
         if offset is None and gps_utc is not None:
-            offset = _offset_between(local, gps_utc)
+            offset = offset_between(local, gps_utc)
             source = "exif" if offset is None else "exif+gps"
-        return TakenAt(local, offset, _to_utc(local, offset), source)
+        return TakenAt(local, offset, to_utc(local, offset), source, is_change=time_tag == _CHANGED)
     if gps_utc is not None:
         return TakenAt(utc=gps_utc, source="gps")
     return TakenAt()
 
 
 def read_offset(value: Value) -> int | None:
-    """Read an offset from UTC in minutes: `"+05:30"`, `"-5:00"`, `"+0200"`, `"Z"`; None for what is none of these."""
+    """Read an offset from UTC in minutes: `"+05:30"`, `"-5:00"`, `"+0200"`, `"+2"`, `"Z"`; None for others."""
     if not isinstance(value, str):
         return None
-    if value.strip().upper() in {"Z", "UTC"}:
+    text = value.strip().upper().replace("\N{MINUS SIGN}", "-").replace(" ", "")
+    if text in {"Z", "UTC", "GMT"}:
         return 0
-    match = _OFFSET.match(value.strip())
-    if match is None or int(match[3]) > 59:
+    match = _OFFSET.match(text)
+    if match is None or int(match[3] or 0) > 59:
         return None
-    minutes = int(match[2]) * 60 + int(match[3])
+    minutes = int(match[2]) * 60 + int(match[3] or 0)
     if minutes > _MAX_OFFSET_MINUTES:
         return None
     return -minutes if match[1] == "-" else minutes
+
+
+def read_moment(value: str | None) -> Moment | None:
+    """Read a time as EXIF, XMP (ISO 8601) and their imitators write it; None for a date alone and for placeholders."""
+    local, offset = _read_moment(value, None)
+    return None if local is None else Moment(local, offset)
 
 
 def _read_moment(value: Value, subseconds: Value) -> tuple[datetime | None, int | None]:
@@ -120,13 +140,13 @@ def _read_gps_moment(gps: Mapping[int, Value]) -> datetime | None:
         return None
 
 
-def _offset_between(local: datetime, utc: datetime) -> int | None:
+def offset_between(local: datetime, utc: datetime) -> int | None:
     """Return local minus UTC in minutes, to the next quarter of an hour; None if no zone on earth is that far off."""
     minutes = round((local - utc.replace(tzinfo=None)).total_seconds() / 900) * 15
     return minutes if abs(minutes) <= _MAX_OFFSET_MINUTES else None
 
 
-def _to_utc(local: datetime, offset_minutes: int | None) -> datetime | None:
+def to_utc(local: datetime, offset_minutes: int | None) -> datetime | None:
     """Return the aware moment, None where the offset is not known."""
     if offset_minutes is None:
         return None

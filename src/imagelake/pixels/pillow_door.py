@@ -3,17 +3,22 @@
 Pillow reports broken metadata through `warnings`, and hostile files make it raise almost anything. Python's own
 `warnings.catch_warnings` changes the filters of all threads. So one filter is put in front of the others;
 it swallows a warning only in a thread that is inside `quiet_warnings`; every other thread sees what it always saw.
+What Pillow logs goes to the handlers of whoever has set some, and no more to standard error where nobody has; libtiff's
+own words go nowhere, for Pillow raises what they say.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image, ImageFile
 
@@ -110,4 +115,7 @@ def _load_plugins() -> dict[str, Any]:
 
     Image.init()
     pi_heif.register_heif_opener()
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python writes errors to standard error
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow that hides its libtiff, or has none
+        ctypes.CDLL(cast("Any", Image).core.__file__).TIFFSetErrorHandler(None)
     return Image.OPEN

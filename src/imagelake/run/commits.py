@@ -19,7 +19,7 @@ class CommitSize:
     """
 
     max_bytes: int = 64 << 20
-    max_rows: int = 4096
+    max_rows: int = 16384
     max_seconds: float = 30.0
 
 

@@ -22,13 +22,16 @@ import pyarrow.parquet as pq
 from imagelake.errors import InputError
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.tables import Tables
-from imagelake.run.export_formats import FORMATS, Format, Piece
+from imagelake.run.export_delta import Delta
+from imagelake.run.export_formats import Coco, Csv, Files, Format, Parquet, Piece, WebDataset
 from imagelake.run.export_names import file_names
 from imagelake.run.progress import Progress, Silent
 
 _PLAN, _ABOUT = "export-plan.parquet", "export.json"
 _PIECE_BYTES = 256 << 20
 _PIECE_ROWS = 10_000
+_ALL: tuple[Format, ...] = (Files(), Parquet(), WebDataset(), Coco(), Delta(), Csv())
+FORMATS: dict[str, Format] = {each.name: each for each in _ALL}
 _PLANNED = ["id", "uris", "format", "byte_size"]
 
 

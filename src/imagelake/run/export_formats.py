@@ -22,6 +22,7 @@ from imagelake.run.export_names import suffix
 _READ_BYTES = 64 << 20
 _LOOKUP_ROWS = 1024
 _NOT_IN_TEXT = {"bytes", "thumbnail"}
+_JSON = {"exif", "iptc", "xmp", "metadata"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def described(row: dict[str, Any]) -> dict[str, Any]:
     for name, value in row.items():
         if name in _NOT_IN_TEXT or value is None:
             continue
-        if name in {"exif", "metadata"}:
+        if name in _JSON:
             try:
                 out[name] = json.loads(value)
             except ValueError:
@@ -217,7 +218,7 @@ class WebDataset:
                     known = described(row)
                     _add(tar, row["id"] + suffix(row["format"]), row["bytes"])
                     _add(tar, row["id"] + ".json", json.dumps(known, ensure_ascii=False).encode())
-                    labels = known["metadata"].get("labels") if isinstance(known.get("metadata"), dict) else None
+                    labels = known.get("labels")
                     if isinstance(labels, list) and len(labels) == 1:
                         _add(tar, row["id"] + ".cls", str(labels[0]).encode())
                     written += 1
@@ -258,9 +259,6 @@ class Csv:
 
     def finish(self, tables: Tables, folder: Path, plan: pa.Table) -> None:
         """Nothing is left to do."""
-
-
-FORMATS: dict[str, Format] = {each.name: each for each in (Files(), Parquet(), WebDataset(), Coco(), Csv())}
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

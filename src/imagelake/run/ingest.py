@@ -12,24 +12,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagelake import schema
+from imagelake.errors import InputError
 from imagelake.lake.table import one_of
-from imagelake.lake.tables import Tables, id_set, uris_of
+from imagelake.lake.tables import Tables, id_set, present_ids
 from imagelake.run.annotations import add_regions
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent, counted
-from imagelake.run.receipts import Counts, Rejection, write_receipt, write_rejections
-from imagelake.sources.source import Source, complete
+from imagelake.run.receipts import Counts, Position, Rejection, last_position, write_receipt, write_rejections
+from imagelake.run.told import labels_of, union, with_time_and_place
+from imagelake.sources.source import Resumable, Source, complete
 from imagelake.steps.describe import FINGERPRINT, Describe
 from imagelake.steps.identify import Identify
 
-_LOOKUP_ROWS = 1024
+_LOOKUP_ROWS = 4096
 _COMMIT = CommitSize()
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest did. Every picture is accounted for: found = added + known + rejected."""
+    """What an ingest did. Every picture is accounted for: found = added + known + rejected.
+
+    `went_on_after` is the URI after which it went on with what an earlier run had begun, else None.
+    """
 
     source: str
     found: int
@@ -38,34 +43,72 @@ class IngestReport:
     rejected: int
     seconds: float
     images_per_s: float
+    went_on_after: str | None = None
 
 
 def ingest(
-    tables: Tables, source: Source, progress: Progress | None = None, commit: CommitSize = _COMMIT
+    tables: Tables,
+    source: Source,
+    progress: Progress | None = None,
+    commit: CommitSize = _COMMIT,
+    *,
+    new_only: bool = False,
 ) -> IngestReport:
     """Bring the pictures of `source` into the lake: one row per distinct content, with every URI it was seen under.
 
-    Each commit is whole: after a kill, the next run finds what is there and goes on.
+    Each commit is whole: after a kill, the next run finds what is there and goes on. A source that can start after a
+    URI (it has `resume_after`) is not even read again up to the last commit.
+
+    Args:
+        tables: the lake.
+        source: the pictures.
+        progress: told how far it is.
+        commit: how much goes into one commit.
+        new_only: start after the last picture of the run before also where that run came to its end.
+
+    Raises:
+        InputError: `new_only` is given, and the source cannot start after a URI.
     """
     progress = progress or Silent()
     began = time.monotonic()
+    for table, columns in ((tables.images, schema.IMAGES), (tables.receipts, schema.RECEIPTS)):
+        table.add_columns(columns)
+    name = source.name
+    source, went_on_after = _from_where_it_was(tables, source, new_only=new_only)
+    goes_on = isinstance(source, Resumable)
+    last_uri = went_on_after
     progress.start("ingest", source.estimate())
-    tables.images.add_columns(schema.IMAGES)
     steps = (Identify(id_set(tables.images)), Describe())
     total = Counts()
     described = run_local(map(complete, source.batches()), steps, workers=worker_count())
     for piece in gather(counted(described, progress), commit):
         since = time.monotonic()
-        counts = _commit(tables, piece)
-        write_receipt(tables, "ingest", source.name, FINGERPRINT, counts, time.monotonic() - since)
+        counts = commit_piece(tables, piece)
+        last_uri = piece.column("uri")[-1].as_py()
+        position = Position(last_uri, at_end=False) if goes_on else None
+        write_receipt(tables, "ingest", name, FINGERPRINT, counts, time.monotonic() - since, position)
         total += counts
+    if goes_on and last_uri is not None:
+        write_receipt(tables, "ingest", name, FINGERPRINT, Counts(), 0.0, Position(last_uri, at_end=True))
     for table in (tables.images, tables.receipts, tables.rejections):
         table.tidy()
     seconds = time.monotonic() - began
     rate = total.found / seconds if seconds > 0 else 0.0
     return IngestReport(
-        source.name, total.found, total.added, total.known, total.rejected, round(seconds, 3), round(rate, 1)
+        name, total.found, total.added, total.known, total.rejected, round(seconds, 3), round(rate, 1), went_on_after
     )
+
+
+def _from_where_it_was(tables: Tables, source: Source, *, new_only: bool) -> tuple[Source, str | None]:
+    """The source from where the last run stopped, and the URI after which that is."""
+    if not isinstance(source, Resumable):
+        if new_only:
+            raise InputError(f"{source.name} cannot start after a row, so --new-only means nothing here. Leave it out.")
+        return source, None
+    position = last_position(tables, "ingest", source.name)
+    if position is None or (position.at_end and not new_only):
+        return source, None
+    return source.resume_after(position.uri), position.uri
 
 
 @dataclass(frozen=True)
@@ -81,16 +124,20 @@ class _Seen:
     byte_size: int | None
 
 
-def _commit(tables: Tables, piece: pa.Table) -> Counts:
-    """Commit one piece: new images, new URIs of known images, rejections."""
+def commit_piece(tables: Tables, piece: pa.Table) -> Counts:
+    """Commit one piece of `schema.DESCRIBED`: new images, new URIs and labels of known images, rejections."""
     piece = _describe_vanished(tables, piece)
     seen = _look(piece)
     good = [entry for entry in seen if entry.error is None]
-    uris: dict[str, list[str]] = {}  # by id, in the order seen
+    sightings: dict[str, list[_Seen]] = {}  # by id, in the order seen
     for entry in good:
-        uris.setdefault(str(entry.id), []).append(entry.uri)
-    added = tables.images.insert_new(_new_images(piece, good, uris))
-    _add_uris(tables, uris)
+        sightings.setdefault(str(entry.id), []).append(entry)
+    new = _new_images(piece, good, sightings)
+    added = tables.images.insert_new(new)
+    if added == new.num_rows:  # else another writer had one of them, and which is not known
+        for name in new.column("id").to_pylist():
+            del sightings[name]
+    _add_sightings(tables, sightings)
     add_regions(tables, [(str(entry.id), entry.metadata) for entry in good if entry.metadata is not None])
     rejections = [
         Rejection(e.uri, e.id, "read" if e.id is None else "describe", e.error, e.byte_size)
@@ -113,7 +160,7 @@ def _describe_vanished(tables: Tables, piece: pa.Table) -> pa.Table:
     known = [entry for entry in _look(piece) if entry.known]
     present: set[str] = set()
     for part in _parts([str(entry.id) for entry in known]):
-        present |= uris_of(tables.images, part).keys()
+        present |= present_ids(tables.images, part)
     vanished = {entry.row for entry in known if entry.id not in present}
     if not vanished:
         return piece
@@ -121,11 +168,11 @@ def _describe_vanished(tables: Tables, piece: pa.Table) -> pa.Table:
     again = again.append_column("known", pa.array([False] * len(vanished)))
     describe = Describe().open()
     described = pa.Table.from_batches([describe(batch) for batch in again.to_batches()])
-    rest = piece.take([row for row in range(piece.num_rows) if row not in vanished])
+    rest = piece.take(pa.array([row for row in range(piece.num_rows) if row not in vanished], pa.int64()))
     return pa.concat_tables([rest, described])
 
 
-def _new_images(piece: pa.Table, good: Sequence[_Seen], uris: dict[str, list[str]]) -> pa.Table:
+def _new_images(piece: pa.Table, good: Sequence[_Seen], sightings: dict[str, list[_Seen]]) -> pa.Table:
     """One row per content that was described in this piece, with all its URIs."""
     first_rows: dict[str, int] = {}
     for entry in good:
@@ -135,28 +182,62 @@ def _new_images(piece: pa.Table, good: Sequence[_Seen], uris: dict[str, list[str
     if len(first_rows) < piece.num_rows:  # else all are new: spare the copy of the pictures
         rows = rows.take(pa.array(list(first_rows.values()), pa.int64()))
     now = pa.array([datetime.now(UTC)] * len(first_rows), schema.IMAGES.field("added_at").type)
-    seen_under = pa.array([list(dict.fromkeys(uris[name])) for name in first_rows], pa.list_(pa.string()))
-    return rows.append_column("uris", seen_under).append_column("added_at", now)
+    texts = pa.list_(pa.string())
+    columns = {
+        "uris": pa.array([_uris(sightings[name]) for name in first_rows], texts),
+        "labels": pa.array([_labels(sightings[name]) or None for name in first_rows], texts),
+        "added_at": now,
+    }
+    for name, values in columns.items():
+        rows = rows.append_column(name, values)
+    return _with_all_columns(with_time_and_place(rows))
 
 
-def _add_uris(tables: Tables, uris: dict[str, list[str]]) -> None:
-    """Make sure that each image lists these URIs, whoever inserted it."""
-    for part in _parts(list(uris)):
-        if _with_missing(uris_of(tables.images, part), uris):
-            tables.images.patch(functools.partial(_uri_rows, tables, part, uris))
+def _with_all_columns(rows: pa.Table) -> pa.Table:
+    """With those columns that nobody fills yet, as nulls."""
+    for field in schema.IMAGES:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
-def _with_missing(stored: dict[str, list[str]], seen: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The complete lists of those images that lack a URI."""
-    complete = {name: list(dict.fromkeys([*there, *seen[name]])) for name, there in stored.items()}
-    return {name: whole for name, whole in complete.items() if len(whole) > len(stored[name])}
+def _uris(sightings: Sequence[_Seen]) -> list[str]:
+    return union([], (entry.uri for entry in sightings))
 
 
-def _uri_rows(tables: Tables, ids: list[str], seen: dict[str, list[str]]) -> pa.Table:
-    """What to patch: the images that lack a URI, as the table is now."""
-    complete = _with_missing(uris_of(tables.images, ids), seen)
-    lists = pa.array(list(complete.values()), pa.list_(pa.string()))
-    return pa.table({"id": pa.array(list(complete), pa.string()), "uris": lists})
+def _labels(sightings: Sequence[_Seen]) -> list[str]:
+    return union([], (label for entry in sightings for label in labels_of(entry.metadata)))
+
+
+def _add_sightings(tables: Tables, sightings: dict[str, list[_Seen]]) -> None:
+    """Make sure that each image lists these URIs and labels, whoever inserted it."""
+    for part in _parts(list(sightings)):
+        if _with_missing(tables, part, sightings):
+            tables.images.patch(functools.partial(_patch_rows, tables, part, sightings))
+
+
+def _with_missing(
+    tables: Tables, ids: list[str], sightings: dict[str, list[_Seen]]
+) -> dict[str, tuple[list[str], list[str]]]:
+    """The complete URIs and labels of those images that lack one of them, as the table is now."""
+    whole = {}
+    for row in tables.images.rows("id", ids, ["id", "uris", "labels"]).to_pylist():
+        seen = sightings[row["id"]]
+        before = row["uris"] or [], row["labels"] or []
+        after = union(before[0], _uris(seen)), union(before[1], _labels(seen))
+        if after != before:
+            whole[row["id"]] = after
+    return whole
+
+
+def _patch_rows(tables: Tables, ids: list[str], sightings: dict[str, list[_Seen]]) -> pa.Table:
+    whole = _with_missing(tables, ids, sightings)
+    texts = pa.list_(pa.string())
+    return pa.table({
+        "id": pa.array(list(whole), pa.string()),
+        "uris": pa.array([uris for uris, _ in whole.values()], texts),
+        "labels": pa.array([labels or None for _, labels in whole.values()], texts),
+    })  # fmt: skip
 
 
 def _forget_rejections(tables: Tables, uris: list[str]) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from imagelake import schema
+from imagelake.lake.table import one_of
 from imagelake.lake.tables import Tables
 
 
@@ -42,8 +43,24 @@ class Rejection:
     byte_size: int | None
 
 
-def write_receipt(tables: Tables, work: str, subject: str, fingerprint: str, counts: Counts, seconds: float) -> None:
-    """Record a finished piece of work."""
+@dataclass(frozen=True)
+class Position:
+    """How far a source was read: after the picture with this URI, and whether that was its last."""
+
+    uri: str
+    at_end: bool
+
+
+def write_receipt(
+    tables: Tables,
+    work: str,
+    subject: str,
+    fingerprint: str,
+    counts: Counts,
+    seconds: float,
+    position: Position | None = None,
+) -> None:
+    """Record a finished piece of work, and for a source that can go on from there how far it came."""
     row = {
         "id": uuid.uuid4().hex,
         "work": work,
@@ -55,8 +72,17 @@ def write_receipt(tables: Tables, work: str, subject: str, fingerprint: str, cou
         "rejected": counts.rejected,
         "seconds": seconds,
         "finished_at": datetime.now(UTC),
+        "last_uri": None if position is None else position.uri,
+        "at_end": None if position is None else position.at_end,
     }
     tables.receipts.insert_new(pa.Table.from_pylist([row], schema=schema.RECEIPTS))
+
+
+def last_position(tables: Tables, work: str, subject: str) -> Position | None:
+    """How far the latest run over a source came, where it is one that can go on."""
+    where = f"{one_of('subject', [subject])} AND {one_of('work', [work])} AND last_uri IS NOT NULL"
+    found = tables.receipts.read(["last_uri", "at_end", "finished_at"], where).sort_by("finished_at").to_pylist()
+    return Position(found[-1]["last_uri"], bool(found[-1]["at_end"])) if found else None
 
 
 def write_rejections(tables: Tables, rejections: Sequence[Rejection]) -> None:

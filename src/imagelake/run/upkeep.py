@@ -6,14 +6,20 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from imagelake.errors import InputError
 from imagelake.lake.sql import matching_ids
-from imagelake.lake.table import Table, Version, one_of
+from imagelake.lake.table import KEEP_VERSIONS, Table, Version, one_of
 from imagelake.lake.tables import Tables
 
 _LOOKUP_ROWS = 1024
+_INDEX_FROM_ROWS = 100_000  # a scan of fewer rows takes some milliseconds
+_INDICES = {
+    **dict.fromkeys(("taken_at", "latitude", "longitude", "width", "height", "brightness", "sharpness"), "BTREE"),
+    **dict.fromkeys(("format", "camera_model", "country_code"), "BITMAP"),
+    **dict.fromkeys(("labels", "tags", "flags", "keywords"), "LABEL_LIST"),
+}
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BEFORE = "before-restore-"
 
@@ -43,9 +49,10 @@ class DeleteReport:
 
 @dataclass(frozen=True)
 class OptimizeReport:
-    """What an optimize did: the names of tables whose fragments were folded."""
+    """What an optimize did: the tables whose fragments were folded, the columns of images that got an index."""
 
     folded: list[str]
+    indexed: list[str]
 
 
 def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool = False) -> DeleteReport:
@@ -123,9 +130,19 @@ def _parts(values: list[str]) -> Iterator[list[str]]:
         yield values[start : start + _LOOKUP_ROWS]
 
 
-def optimize(tables: Tables) -> OptimizeReport:
-    """Fold small fragments of all tables, and drop versions older than a day that have no name."""
-    return OptimizeReport([name for name, table in tables.all().items() if table.tidy()])
+def optimize(
+    tables: Tables, *, older_than: timedelta = KEEP_VERSIONS, index_from_rows: int = _INDEX_FROM_ROWS
+) -> OptimizeReport:
+    """Fold small fragments of all tables, index what people filter by, drop old versions that have no name.
+
+    Args:
+        tables: the lake.
+        older_than: versions of this age are dropped.
+        index_from_rows: with so many images, the columns that people filter by get an index.
+    """
+    folded = [name for name, table in tables.all().items() if table.tidy(older_than)]
+    large = tables.images.count() >= index_from_rows
+    return OptimizeReport(folded, tables.images.index(_INDICES) if large else [])
 
 
 def versions(tables: Tables) -> dict[str, list[Version]]:

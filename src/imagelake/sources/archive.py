@@ -6,6 +6,7 @@ import bz2
 import copy
 import gzip
 import io
+import itertools
 import lzma
 import os
 import stat
@@ -29,8 +30,13 @@ _HEADER_BYTES = 1 << 20  # what the headers of one member may take, long names a
 _GLOBAL_NAMES = 100
 _TAIL_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
+_LOCAL_HEADER_BYTES = 30  # of a ZIP's member, without its name
 _LZMA_CHUNK_BYTES = 4096  # zipfile expands what it reads at once, up to 10,000 times
 _XZ_MEMORY_BYTES = 256 << 20  # `xz -9` needs 65 MiB
+_DIRECTORY_BYTES = 128 << 20  # of a ZIP, which is held whole: two million names take a gigabyte
+_EXPANSION = 1000  # an archive becomes at most so many times larger, for deflate cannot do more
+_FREE_BYTES = 2 << 30  # below this nobody counts
+_BOMB = f"it expands to more than {_EXPANSION:,} times its size"
 
 # What the readers of the standard library raise on damaged archives.
 _DAMAGE = (
@@ -50,7 +56,7 @@ class Archive:
 
     What it is, its first bytes say. A member's URI is the archive's, `!/` and the member's name. Hidden members, links
     and archives inside are skipped; a member counts as a picture by its suffix or its first bytes. A stream that breaks
-    off ends with one row that has the archive's URI and the reason.
+    off, or expands to a thousand times its size, ends with one row that has the archive's URI and the reason.
 
     In a tar, neighbors that share a name up to its first dot are one sample, as in WebDataset: the object in `.json`
     becomes metadata, the text in `.cls` a label and that in `.txt` the `caption`. A sample is held up to 64 MB
@@ -128,18 +134,58 @@ def _is_skipped(name: str) -> bool:
 
 def _zip_rows(file: IO[bytes], archive_uri: str) -> Iterator[Row]:
     try:
+        _check_directory(file)
         archive = zipfile.ZipFile(file)
     except _DAMAGE as error:
         raise _UnopenedError(reason(error)) from error
     with archive:
-        for info in archive.infolist():
+        overlapping = _overlapping(archive.infolist())
+        allowed = max(_FREE_BYTES, _EXPANSION * file.seek(0, os.SEEK_END))
+        for number, info in enumerate(archive.infolist()):
             name = _zip_name(info)
             kind = stat.S_IFMT(info.external_attr >> 16)
             if _is_skipped(name) or kind not in {0, stat.S_IFREG}:
                 continue
-            row = _zip_row(archive, info, name, _member_uri(archive_uri, name))
+            uri = _member_uri(archive_uri, name)
+            if number in overlapping:
+                row = Row(uri, None, "cannot be read: it overlaps another member") if claims(name) else None
+            else:
+                row = _zip_row(archive, info, name, uri)
             if row is not None:
                 yield row
+                allowed -= info.file_size if row.data is None else len(row.data)
+            if allowed < 0:
+                yield Row(archive_uri, None, _BOMB)
+                return
+
+
+def _check_directory(file: IO[bytes]) -> None:
+    """Refuse a directory that is too large to be held.
+
+    Raises:
+        zipfile.BadZipFile: it is.
+    """
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - 65_600))  # a comment follows its end, and a locator comes before where it is large
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
+        size = max(size if size < 0xFFFFFFFF else 0, int.from_bytes(tail[at - 36 : at - 28], "little"))
+    file.seek(0)
+    if size > _DIRECTORY_BYTES:
+        raise zipfile.BadZipFile(f"its directory has {size:,} bytes; the limit is {_DIRECTORY_BYTES:,}")
+
+
+def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
+    """The numbers of those members whose bytes reach into the next one, so that one piece would expand many times."""
+    order = sorted(range(len(members)), key=lambda number: members[number].header_offset)
+    found = set()
+    for number, following in itertools.pairwise(order):
+        end = members[number].header_offset + _LOCAL_HEADER_BYTES + members[number].compress_size
+        if end > members[following].header_offset:
+            found.add(number)
+    return found
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -258,8 +304,10 @@ class _Tape:
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._read, self._seek = _expand(file)
+        self._file = file
+        self._expand, self._seek = _expand(file)
         self._position = 0
+        self._expanded = 0
         self._last = b""
         self.allowance = _HEADER_BYTES
 
@@ -273,6 +321,13 @@ class _Tape:
         self._last = self._read(size)
         self._position += len(self._last)
         return self._last
+
+    def _read(self, size: int) -> bytes:
+        piece = self._expand(size)
+        self._expanded += len(piece)
+        if self._expanded > _FREE_BYTES and self._seek is None and self._expanded > _EXPANSION * self._file.tell():
+            raise tarfile.ReadError(_BOMB)
+        return piece
 
     def seek(self, position: int) -> None:
         if position < self._position:

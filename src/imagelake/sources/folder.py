@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import pyarrow as pa
 
 from imagelake import schema
 from imagelake.errors import InputError
-from imagelake.files import path_to_uri
+from imagelake.files import path_to_uri, uri_to_path
 from imagelake.pixels.sniff import IMAGE_SUFFIXES, RAW_SUFFIXES, sniff
 
 BATCH_ROWS = 32
@@ -48,25 +49,74 @@ class Folder:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Record batches of `schema.SOURCE`."""
-        rows: list[_Row] = []
-        held_bytes = 0
+        yield from _read_all(self._files())
+
+    def listing(self) -> Iterator[tuple[str, str]]:
+        """Every file's URI, with a mark that changes when the file does."""
         for path in self._files():
-            row = _read(path)
-            if row is None:
-                continue
-            rows.append(row)
-            held_bytes += len(row.data or b"")
-            if len(rows) == BATCH_ROWS or held_bytes >= BATCH_BYTES:
-                yield _batch(rows)
-                rows, held_bytes = [], 0
-        if rows:
-            yield _batch(rows)
+            found = file_mark(path)
+            if found is not None:
+                yield path_to_uri(path), found
+
+    def mark(self, uri: str) -> str | None:
+        """The mark of one file as it is now; None where it is gone or is none that this source reads."""
+        path = os.fspath(uri_to_path(uri))
+        hidden = any(part.startswith(".") for part in PurePath(os.path.relpath(path, self.path)).parts)
+        return None if hidden else file_mark(path)
+
+    def only(self, uris: Sequence[str]) -> Files:
+        """A source of just these files."""
+        return Files(self.name, tuple(uris))
 
     def _files(self) -> Iterator[str]:
         if os.path.isdir(self.path):  # noqa: PTH112
             yield from _walk(self.path)
         else:
             yield self.path
+
+
+@dataclass(frozen=True)
+class Files:
+    """Some files by their URIs, under the name of the folder that they are in. One that is gone is left out."""
+
+    name: str
+    uris: tuple[str, ...]
+
+    def estimate(self) -> int:
+        """How many there are."""
+        return len(self.uris)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Record batches of `schema.SOURCE`."""
+        paths = (os.fspath(uri_to_path(uri)) for uri in self.uris)
+        yield from _read_all(path for path in paths if os.path.lexists(path))
+
+
+def file_mark(path: str) -> str | None:
+    """What changes when a file does: its size, time of change and number. None where there is no such file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
+
+
+def _read_all(paths: Iterable[str]) -> Iterator[pa.RecordBatch]:
+    rows: list[_Row] = []
+    held_bytes = 0
+    for path in paths:
+        row = _read(path)
+        if row is None:
+            continue
+        rows.append(row)
+        held_bytes += len(row.data or b"")
+        if len(rows) == BATCH_ROWS or held_bytes >= BATCH_BYTES:
+            yield _batch(rows)
+            rows, held_bytes = [], 0
+    if rows:
+        yield _batch(rows)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -25,6 +25,39 @@ class Source(Protocol):
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The pictures, in batches of a few megabytes, each read once."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A source that can start in the middle, because its pictures come in an order that does not change.
+
+    What was committed before a run ended is then not read again.
+    """
+
+    @property
+    def name(self) -> str:
+        """As `Source`; the position is remembered under it."""
+
+    def resume_after(self, uri: str) -> Source:
+        """The same source from the picture that comes after the one with this URI."""
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A source that can be asked again and again what is new.
+
+    A mark is a text that changes whenever the picture does.
+    """
+
+    @property
+    def name(self) -> str:
+        """As `Source`."""
+
+    def listing(self) -> Iterator[tuple[str, str]]:
+        """The URI and the mark of everything that is there."""
+
+    def only(self, uris: Sequence[str]) -> Source:
+        """A source of just these."""
 
 
 def complete(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -9,9 +9,10 @@ import pyarrow as pa
 from imagelake import schema as schemas
 from imagelake.errors import ImageError
 from imagelake.pixels.describe import describe
+from imagelake.pixels.quality import NEW_COLUMNS, flags_of
 from imagelake.steps.step import Function
 
-FINGERPRINT = "describe-1"  # raised when the same bytes would be described otherwise
+FINGERPRINT = "describe-2"  # raised when the same bytes would be described otherwise
 
 
 _DESCRIPTION = pa.struct(schemas.DESCRIPTION)
@@ -50,6 +51,7 @@ def _columns(data: bytes) -> dict[str, object]:
     """The picture's values by column name."""
     found = describe(data)
     exif, figures = found.exif, found.figures
+    words, taken_at = found.captions.words, found.captions.taken_at
     return {
         "format": found.format,
         "width": found.width,
@@ -59,10 +61,10 @@ def _columns(data: bytes) -> dict[str, object]:
         "frames": found.frames,
         "has_alpha": found.has_alpha,
         "orientation": found.orientation,
-        "taken_at": exif.taken_at,
-        "utc_offset_minutes": exif.utc_offset_minutes,
-        "taken_at_utc": exif.taken_at_utc,
-        "taken_at_source": exif.taken_at_source,
+        "taken_at": taken_at.local,
+        "utc_offset_minutes": taken_at.offset_minutes,
+        "taken_at_utc": taken_at.utc,
+        "taken_at_source": taken_at.source,
         "camera_make": exif.camera_make,
         "camera_model": exif.camera_model,
         "lens": exif.lens,
@@ -74,12 +76,22 @@ def _columns(data: bytes) -> dict[str, object]:
         "longitude": exif.longitude,
         "altitude_m": exif.altitude_m,
         "exif": exif.tags_json,
+        "title": words.title,
+        "caption": words.caption,
+        "keywords": words.keywords or None,
+        "rating": words.rating,
+        "creator": words.creator,
+        "copyright": words.copyright,
+        "xmp": found.captions.xmp_json,
+        "iptc": found.captions.iptc_json,
         **dict(zip(("mean_r", "mean_g", "mean_b"), figures.mean_rgb, strict=True)),
         **dict(zip(("std_r", "std_g", "std_b"), figures.std_rgb, strict=True)),
         "brightness": figures.brightness,
         "contrast": figures.contrast,
         "sharpness": figures.sharpness,
         "entropy": figures.entropy,
+        **{name: getattr(figures, name) for name in NEW_COLUMNS},
+        "flags": flags_of(figures, found.width, found.height),
         "perceptual_hash": found.perceptual_hash,
         "thumbnail": found.thumbnail_jpeg,
     }
