@@ -22,6 +22,9 @@ PACKAGES = (
     "usearch",
     "numkong",
     "torch",
+    "adbc-driver-postgresql",
+    "obstore",
+    "uvicorn",
 )
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 

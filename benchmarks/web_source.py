@@ -112,7 +112,7 @@ def main() -> None:
     if options.serve is not None:
         asyncio.run(serve(options.serve))
         return
-    count, repeats = (64, 1) if options.small else (1989, 5)
+    count, repeats = (64, 1) if options.small else (1989, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = sorted(pictures(count, folder / "photos").iterdir())

@@ -165,3 +165,12 @@ def test_our_own_sources_are_entry_points():
     ours = [each for each in metadata.entry_points(group=GROUP) if each.value.startswith("imagelake.")]
     assert len(ours) >= 16
     assert all(callable(each.load()) for each in ours)
+
+
+def test_no_error_shows_a_password(tmp_path):
+    """Neither of an address that means nothing, nor of an option that it does not take."""
+    for what, options in (("nosuch://me:s3cr:e@t@host/x", {}), ("postgresql://me:s3cret@host/x", {"anonymous": True})):
+        with pytest.raises(InputError) as caught:
+            open_source(what, options)
+        assert "s3c" not in str(caught.value)
+        assert "me:***@host" in str(caught.value)

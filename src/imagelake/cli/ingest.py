@@ -107,6 +107,10 @@ def ingest(
     def wrap(source: Source) -> Source:
         return source if label_from is None else labelled(source, label_from)
 
+    if watch and new_only:
+        raise typer.BadParameter(
+            "--watch begins with all that is there; leave one of them out", param_hint="--new-only"
+        )
     if watch:
         # First, so that a wrong name leaves no empty lake behind.
         report = _watch(lake, [open_source(each, options) for each in what], wrap, every)
@@ -119,7 +123,8 @@ def ingest(
     else:
         write_line(_told(report))
         if not report.found and not watch:
-            write_note(f"{', '.join(what)}: no pictures. Hidden files, other files and lakes are skipped.")
+            hint = "" if new_only else " Hidden files, other files and lakes are skipped."
+            write_note(f"{report.source}: no {'new ' if new_only else ''}pictures.{hint}")
         if report.rejected:
             write_note(f"Why were some rejected? imagelake rejections --lake {lake}")
     if strict and report.rejected:

@@ -44,19 +44,21 @@ class LakeInfo:
 
 def describe_lake(tables: Tables) -> LakeInfo:
     """Count what is in the lake."""
-    totals = query(
+    rows = query(
         tables,
-        """SELECT count(*) AS images, coalesce(sum(len(uris)), 0)::BIGINT AS uris,
+        """SELECT format, count(*) AS images, coalesce(sum(len(uris)), 0)::BIGINT AS uris,
                   coalesce(sum(byte_size), 0)::BIGINT AS image_bytes, count(latitude) AS with_gps,
                   strftime(min(taken_at), '%Y-%m-%dT%H:%M:%S') AS taken_from,
                   strftime(max(taken_at), '%Y-%m-%dT%H:%M:%S') AS taken_to
-           FROM images""",
-    ).to_pylist()[0]
-    formats = query(tables, "SELECT format, count(*) AS n FROM images GROUP BY format ORDER BY n DESC, format")
+           FROM images GROUP BY format ORDER BY images DESC, format""",
+    ).to_pylist()
+    totals = {name: sum(row[name] for row in rows) for name in ("images", "uris", "image_bytes", "with_gps")}
     return LakeInfo(
         root=tables.root,
         **totals,
-        formats={row["format"]: row["n"] for row in formats.to_pylist()},
+        taken_from=min((row["taken_from"] for row in rows if row["taken_from"]), default=None),
+        taken_to=max((row["taken_to"] for row in rows if row["taken_to"]), default=None),
+        formats={row["format"]: row["images"] for row in rows},
         regions=tables.regions.count(),
         predictions=tables.predictions.count(),
         rejections=tables.rejections.count(),

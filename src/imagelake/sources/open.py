@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
@@ -65,9 +66,14 @@ def open_source(what: str, options: Mapping[str, Any] | None = None) -> Source:
         return _made(Glob, what, what, given)
     prefixes = ", ".join(f"{name}:" for name in sorted(known) if not name.startswith("."))
     raise InputError(
-        f"{what!r} does not exist, and is no pattern. Give a folder, a picture, an archive, a table, or one of "
+        f"{_shown(what)!r} does not exist, and is no pattern. Give a folder, a picture, an archive, a table, or one of "
         + prefixes
     )
+
+
+def _shown(what: str) -> str:
+    """What was given, without the password of an address."""
+    return re.sub(r"://([^/@:]*):.*@", r"://\1:***@", what)
 
 
 def _entry_points() -> dict[str, metadata.EntryPoint]:
@@ -88,7 +94,7 @@ def _made(factory: Any, what: str, argument: str, options: Mapping[str, Any]) ->
     taken = inspect.signature(factory).parameters
     for name in options:
         if name not in taken:
-            raise InputError(f"{what!r} takes no --{name.replace('_', '-')}. Leave it out.")
+            raise InputError(f"{_shown(what)!r} takes no --{name.replace('_', '-')}. Leave it out.")
     source: Source = factory(argument, **options)
     return source
 
