@@ -28,6 +28,11 @@ WATCHDOG_S = 120.0
 
 GOOD = frozenset({"described", "rejected"})
 _STATUS = Path("/proc/self/status")
+_LIBRARY_BYTES = 128 << 20
+_KNOWN_WORDS = re.compile(
+    r"Corrupt JPEG data|Premature end of JPEG|Invalid SOS parameters|Inconsistent progression sequence|"
+    r"libpng error: |libpng warning: |Warning: unknown JFIF revision|Unknown Adobe color transform|$"
+)
 _CLEAR = Path("/proc/self/clear_refs")
 
 
@@ -36,16 +41,25 @@ class Outcome:
     """What came of a file.
 
     `outcome` is `described`, `rejected`, or what must not be: `error`, `warning`, `noise`, `crash` or `hang`; `detail`
-    is the reason. `pixels` counts those that the header states, 0 where nobody got so far. `peak_bytes` is how much
-    more memory than at its start the process had meanwhile at most; None where the system does not tell.
+    is the reason. `words` is what OpenCV's own libjpeg and libpng wrote to standard error: a line for a damaged file,
+    which no setting keeps them from; words of anybody else are `noise`. `pixels` counts those that the header states,
+    0 where nobody got so far. `peak_bytes` is how much more memory than at its start the process had meanwhile at most;
+    None where the system does not tell.
     """
 
     key: str
     outcome: str
     detail: str
-    pixels: int
-    cpu_ms: float
-    peak_bytes: int | None
+    words: str = ""
+    pixels: int = 0
+    cpu_ms: float = 0.0
+    peak_bytes: int | None = None
+
+    def memory_allowed(self, file_bytes: int) -> int:
+        """How much memory the package promises not to exceed for this file, the libraries' own included."""
+        from imagelake.pixels.decode import BYTES_PER_PIXEL
+
+        return _LIBRARY_BYTES + BYTES_PER_PIXEL * self.pixels + 4 * file_bytes
 
 
 def run_mutants(seed: int, numbers: Sequence[int], watchdog_s: float = WATCHDOG_S) -> Iterator[Outcome]:
@@ -83,12 +97,12 @@ def _one_child(options: list[str], keys: list[str], watchdog_s: float) -> Iterat
                     if not line:
                         code = child.wait()
                         died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-                        yield Outcome(keys[count], "crash", died, 0, 0.0, None)
+                        yield Outcome(keys[count], "crash", died)
                         return
                     count += 1
                     yield Outcome(**json.loads(line))
             except queue.Empty:
-                yield Outcome(keys[count], "hang", f"more than {watchdog_s:.0f} s", 0, watchdog_s * 1000, None)
+                yield Outcome(keys[count], "hang", f"more than {watchdog_s:.0f} s", cpu_ms=watchdog_s * 1000)
             finally:
                 child.kill()
                 reader.join()
@@ -142,9 +156,10 @@ class _Child:
         noise = self._noise_of_this()
         if outcome in GOOD and self._warned:
             outcome, detail = "warning", self._warned[0]
-        elif outcome in GOOD and noise:
-            outcome, detail = "noise", noise
-        return Outcome(key, outcome, detail[:300], self._pixels(data), cpu_ms, grown)
+        unknown = [line for line in noise.splitlines() if not _KNOWN_WORDS.match(line)]
+        if outcome in GOOD and unknown:
+            outcome, detail = "noise", unknown[0]
+        return Outcome(key, outcome, detail[:300], noise[:300], self._pixels(data), cpu_ms, grown)
 
     def _decode(self, data: bytes) -> tuple[str, str]:
         from imagelake.errors import ImageError

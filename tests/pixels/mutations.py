@@ -126,7 +126,7 @@ def _splice(data: bytearray, other: bytes, chance: random.Random) -> None:
 
 def _spans(data: bytearray, form: str) -> list[tuple[int, int]]:
     """Start and end of the parts that a format has: chunks, segments, boxes. It stops where the damage is too great."""
-    return {"png": _png_spans, "jpeg": _jpeg_spans, "webp": _webp_spans, "box": _box_spans}[form](data)
+    return {"png": _png_spans, "jpeg": jpeg_spans, "webp": _webp_spans, "box": _box_spans}[form](data)
 
 
 def _png_spans(data: bytearray) -> list[tuple[int, int]]:
@@ -140,7 +140,7 @@ def _png_spans(data: bytearray) -> list[tuple[int, int]]:
     return found
 
 
-def _jpeg_spans(data: bytearray) -> list[tuple[int, int]]:
+def jpeg_spans(data: bytearray) -> list[tuple[int, int]]:
     """The segments up to the end, each scan with its data."""
     found, at = [], 2
     while at + 4 <= len(data) and data[at] == 0xFF:
@@ -225,7 +225,7 @@ def _png_header(data: bytearray, chance: random.Random) -> None:
 
 def _jpeg_header(data: bytearray, chance: random.Random) -> None:
     """The kind of the frame, its size, a sampling factor or a table."""
-    frames = [start for start, _ in _jpeg_spans(data) if data[start + 1] in _JPEG_FRAMES]
+    frames = [start for start, _ in jpeg_spans(data) if data[start + 1] in _JPEG_FRAMES]
     if not frames:
         return
     at = chance.choice(frames)

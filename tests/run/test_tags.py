@@ -85,7 +85,7 @@ def test_time_and_place_of_the_source_fill_what_the_file_has_not(lake):
         ("file:///a/cats/1.jpg", "cats"),
         ("file:///a/two%20words/1.jpg", "two words"),
         ("zip:///a/b.zip#cats/1.jpg", "cats"),
-        ("s3://bucket/1.jpg", "bucket"),
+        ("s3://bucket/1.jpg", None),
         ("1.jpg", None),
     ],
 )

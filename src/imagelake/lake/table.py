@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +33,7 @@ STORAGE_VERSION = "2.2"
 _FRAGMENT_BYTES = 64 << 20
 _SMALL_FRAGMENTS = 16  # that many make it worth folding them
 KEEP_VERSIONS = timedelta(days=1)
+_ORPHAN_S = 3600.0
 _CACHE_BYTES = 64 << 20
 
 
@@ -334,7 +337,22 @@ class Table:
                     f"{self.uri} has tagged versions ({', '.join(self.tags())}), which keep what was deleted."
                 )
             stats = patiently(lambda: self._newest().cleanup_old_versions(older_than=timedelta(0)))
-        return int(stats.bytes_removed)
+            return int(stats.bytes_removed) + self._remove_orphans()
+
+    def _remove_orphans(self) -> int:
+        """Remove data that a killed writer left and no version names; what is younger than an hour may be in use."""
+        folder = Path(self.uri) / "data"
+        if is_remote(self.uri) or not folder.exists():
+            return 0
+        named = {Path(file.path).stem for part in self._newest().get_fragments() for file in part.data_files()}
+        freed = 0
+        for path in folder.iterdir():
+            if path.stem in named or time.time() - path.stat().st_mtime < _ORPHAN_S:
+                continue
+            files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+            freed += sum(each.stat().st_size for each in files)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return freed
 
     def _drop_index(self, name: str) -> None:
         self._newest().drop_index(name)

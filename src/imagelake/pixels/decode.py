@@ -23,6 +23,10 @@ __all__ = ["MAX_PIXELS", "PIXELS_AT_ONCE", "Picture", "decode", "decode_rgb", "o
 PIXELS_AT_ONCE = 48_000_000
 """How many pixels all threads together decode at once; a picture with more is decoded alone."""
 
+BYTES_PER_PIXEL = 20
+"""How much memory describing or decoding a picture takes at most for each of its pixels, all copies counted: 3.6 GB for
+the largest that is decoded. To that come its file four times, and what the libraries themselves need."""
+
 HEAVY_PIXELS = 2_000_000
 """Pictures with fewer pixels than this do not count."""
 

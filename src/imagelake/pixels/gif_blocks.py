@@ -13,7 +13,7 @@ MAX_BLOCKS_BEFORE = 100_000
 MAX_BLOCKS = 2_000_000
 """Blocks that are counted in all, in half a second; 256 MiB of whole blocks are half as many."""
 
-_FRAME, _EXTENSION = 0x2C, 0x21
+_FRAME, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B
 
 
 def count_gif_frames(data: bytes, most: int) -> int:
@@ -26,20 +26,21 @@ def count_gif_frames(data: bytes, most: int) -> int:
     position = 13 + _table_bytes(data, 10)
     while frames < most and blocks < MAX_BLOCKS and position < len(data):
         kind = data[position]
+        limit = MAX_BLOCKS if frames else MAX_BLOCKS_BEFORE + 1
+        if kind == _TRAILER:
+            break
         if kind == _FRAME and position + 10 < len(data):
             frames += 1
             position += 11 + _table_bytes(data, position + 9)
+            position, blocks = _skip_blocks(data, position, blocks, MAX_BLOCKS)
         elif kind == _EXTENSION:
-            position += 2
-        else:
-            if kind == 0x3B:  # the trailer
-                break
-            position, blocks = position + 1, blocks + 1  # a stray byte, which readers skip
-            continue
-        limit = blocks + MAX_BLOCKS if frames else MAX_BLOCKS_BEFORE + 1
-        position, blocks = _skip_blocks(data, position, blocks, limit)
+            position, blocks = _skip_blocks(data, position + 2, blocks, limit)
+        else:  # a stray byte, which readers skip
+            position, blocks = position + 1, blocks + 1
         if not frames and blocks > MAX_BLOCKS_BEFORE:
-            raise ImageError(f"the picture is broken: the GIF has more than {MAX_BLOCKS_BEFORE:,} blocks before it")
+            raise ImageError(
+                f"the picture is broken: the GIF has more than {MAX_BLOCKS_BEFORE:,} blocks before its picture"
+            )
     return max(1, frames)
 
 

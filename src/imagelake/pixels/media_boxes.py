@@ -35,7 +35,7 @@ def check_item_lists(data: bytes) -> None:
 
 def _boxes(data: bytes, position: int, end: int) -> list[tuple[bytes, int, int]]:
     """Name, start and end of what is in each of up to 1,000 boxes side by side."""
-    found = []
+    found: list[tuple[bytes, int, int]] = []
     while position + 8 <= end and len(found) < 1000:
         size, start = int.from_bytes(data[position : position + 4], "big"), position + 8
         if size == 1:

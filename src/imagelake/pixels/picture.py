@@ -33,7 +33,7 @@ MAX_SIDE = 1_000_000
 MAX_FRAMES = 100_000
 """Up to so many frames or pages are counted."""
 
-_MAX_RLE_PIXELS = 1 << 24  # Pillow expands a run-length BMP in Python, 3 pixels in a microsecond
+_MAX_RLE_PIXELS = 1 << 23  # Pillow expands a run-length BMP in Python, a code in a microsecond
 _MAX_TILE_SIDE = 4096  # of a TIFF, where the picture itself is smaller
 
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
@@ -214,7 +214,7 @@ def _check_coding(image: ImageFile.ImageFile) -> None:
                 f"the picture is too large: {width} x {height}, of a run-length BMP at most {_MAX_RLE_PIXELS:,} pixels "
                 "are decoded"
             )
-        if image.fp is not None and len(image.fp.getbuffer()) > 4 * width * height + 65_536:  # type: ignore[attr-defined]
+        if image.fp is not None and len(image.fp.getbuffer()) > 3 * width * height + 65_536:  # type: ignore[attr-defined]
             raise ImageError("the picture is broken: the run-length BMP has far more codes than pixels")
     tags = getattr(image, "tag_v2", {})
     for side, tag in ((width, _TILE_WIDTH), (height, _TILE_LENGTH)):

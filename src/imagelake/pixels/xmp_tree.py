@@ -118,7 +118,7 @@ def read_rdf(packet: bytes) -> tuple[dict[str, Value], str | None]:
         parser.Parse(packet, True)  # noqa: FBT003 - the whole packet
     except _RefusedError as refused:
         fault = str(refused)
-    except (expat.ExpatError, ValueError) as error:  # a ValueError: an encoding that Python does not know
+    except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: of encodings
         fault = f"it is not well-formed XML: {error}"
     properties: dict[str, Value] = {}
     for description in _descriptions(reader.root):

@@ -53,7 +53,7 @@ def regions_of(metadata: str) -> list[dict[str, Any]]:
     """
     try:
         given = json.loads(metadata).get("regions")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return []
     out = []
     for each in given if isinstance(given, list) else []:
@@ -63,7 +63,7 @@ def regions_of(metadata: str) -> list[dict[str, Any]]:
         label, score = each.get("label"), each.get("score")
         out.append({
             "box_xyxy": [min(1.0, max(0.0, float(side))) for side in box],
-            "label": None if label is None else str(label),
+            "label": None if label is None else str(label).encode("utf-8", "replace").decode(),
             "score": float(score) if _is_number(score) else None,
         })  # fmt: skip
     return out
@@ -82,4 +82,7 @@ def upright(box_xyxy: Sequence[float], orientation: int) -> list[float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False

@@ -76,10 +76,10 @@ def export(
         raise InputError(f"--format {format!r} is not known; use one of {', '.join(FORMATS)}.")
     began, progress = time.monotonic(), progress or Silent()
     folder, form = Path(to), FORMATS[format]
-    plan = _resume(folder, format, where)
+    plan = _resume(folder, tables.root, format, where)
     if plan is None:
         plan = _plan(tables, where, form)
-        _begin(folder, plan, format, where)
+        _begin(folder, tables.root, plan, format, where)
     progress.start("export", plan.num_rows)
     counts = {"written": 0, "there": 0, "gone": 0}
     for number, rows in enumerate(_pieces(plan)):
@@ -130,17 +130,17 @@ def _pieces(plan: pa.Table) -> list[pa.Table]:
     return [plan.slice(start, stop - start) for start, stop in itertools.pairwise(starts)]
 
 
-def _begin(folder: Path, plan: pa.Table, form: str, where: str | None) -> None:
+def _begin(folder: Path, root: str, plan: pa.Table, form: str, where: str | None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(plan, folder / (_PLAN + ".part"))
         (folder / (_PLAN + ".part")).replace(folder / _PLAN)
-        _write_json(folder / _ABOUT, {"format": form, "where": where, "images": plan.num_rows})
+        _write_json(folder / _ABOUT, {"lake": root, "format": form, "where": where, "images": plan.num_rows})
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}. Give another --to.") from error
 
 
-def _resume(folder: Path, form: str, where: str | None) -> pa.Table | None:
+def _resume(folder: Path, root: str, form: str, where: str | None) -> pa.Table | None:
     """The plan of a run that was stopped, or of one that is done; None for a new or empty folder."""
     if not folder.exists():
         return None
@@ -156,6 +156,8 @@ def _resume(folder: Path, form: str, where: str | None) -> pa.Table | None:
                 f"{folder} holds something that is no export; --to takes a new or an empty folder."
             ) from None
         return None
+    if about.get("lake", root) != root:
+        raise InputError(f"{folder} holds an export of {about['lake']}, not of {root}. Give another --to.")
     if (about.get("format"), about.get("where")) != (form, where):
         raise InputError(
             f"{folder} holds an export with --format {about.get('format')} and --where {about.get('where')!r}. Give "

@@ -74,7 +74,8 @@ def ingest(
     for table, columns in ((tables.images, schema.IMAGES), (tables.receipts, schema.RECEIPTS)):
         table.add_columns(columns)
     name = source.name
-    source, went_on_after = _from_where_it_was(tables, source, new_only=new_only)
+    subject = str(getattr(source, "position_name", name))
+    source, went_on_after = _from_where_it_was(tables, source, subject, new_only=new_only)
     goes_on = isinstance(source, Resumable)
     last_uri = went_on_after
     progress.start("ingest", source.estimate())
@@ -86,10 +87,10 @@ def ingest(
         counts = commit_piece(tables, piece)
         last_uri = piece.column("uri")[-1].as_py()
         position = Position(last_uri, at_end=False) if goes_on else None
-        write_receipt(tables, "ingest", name, FINGERPRINT, counts, time.monotonic() - since, position)
+        write_receipt(tables, "ingest", subject, FINGERPRINT, counts, time.monotonic() - since, position)
         total += counts
     if goes_on and last_uri is not None:
-        write_receipt(tables, "ingest", name, FINGERPRINT, Counts(), 0.0, Position(last_uri, at_end=True))
+        write_receipt(tables, "ingest", subject, FINGERPRINT, Counts(), 0.0, Position(last_uri, at_end=True))
     for table in (tables.images, tables.receipts, tables.rejections):
         table.tidy()
     seconds = time.monotonic() - began
@@ -99,13 +100,13 @@ def ingest(
     )
 
 
-def _from_where_it_was(tables: Tables, source: Source, *, new_only: bool) -> tuple[Source, str | None]:
+def _from_where_it_was(tables: Tables, source: Source, subject: str, *, new_only: bool) -> tuple[Source, str | None]:
     """The source from where the last run stopped, and the URI after which that is."""
     if not isinstance(source, Resumable):
         if new_only:
             raise InputError(f"{source.name} cannot start after a row, so --new-only means nothing here. Leave it out.")
         return source, None
-    position = last_position(tables, "ingest", source.name)
+    position = last_position(tables, "ingest", subject)
     if position is None or (position.at_end and not new_only):
         return source, None
     return source.resume_after(position.uri), position.uri

@@ -278,12 +278,20 @@ class Intake:
             began = time.monotonic()
             if self._commit_patiently(committer, piece):
                 self._forget(piece)
-                self._tell(committer.care)
+                self._care(committer)
                 self._last_commit_s = time.monotonic() - began
             if self._pieces.empty():
                 self._committer_idle.set()
         if self._trouble is None:
             self._tell(committer.close)
+
+    def _care(self, committer: Committer) -> None:
+        """What may fail without harm: it is done again after a later commit, and a fault that lasts stops those too."""
+        with contextlib.suppress(Exception):
+            committer.care()
+            if len(self._known.fresh) > _FRESH_IDS:
+                self._known.base = id_set(self._tables.images)
+                self._known.fresh = set()
 
     def _commit_patiently(self, committer: Committer, piece: Piece) -> bool:
         """Commit, again and again while that fails. False where the intake closes: the piece stays in the spool."""
@@ -312,9 +320,6 @@ class Intake:
     def _forget(self, piece: Piece) -> None:
         self._known.fresh |= piece.ids
         self._known.pending.difference_update(piece.ids)
-        if len(self._known.fresh) > _FRESH_IDS:
-            self._known.base = id_set(self._tables.images)
-            self._known.fresh = set()
         with self._lock:
             self._uncommitted -= len(piece.rows)
             self._reserved -= piece.cost

@@ -208,14 +208,15 @@ def _measure_missing(images: Table, allowed: IdSet | None, progress: Progress, c
 def _stored(images: Table, allowed: IdSet | None) -> Iterator[pa.RecordBatch]:
     """Id and bytes of the images without figures, in batches bounded by bytes."""
     for page in _pages(images, ["id", "byte_size"], _NOT_MEASURED, allowed):
-        ids, row_ids = page.column("id"), page.column("_rowid").to_pylist()
+        ids = page.column("id")
         sizes = pc.fill_null(page.column("byte_size"), 0).to_pylist()
         start = held = 0
         for stop, size in enumerate(sizes, start=1):
             held += size
             if stop - start == _BATCH_ROWS or held >= _BATCH_BYTES or stop == len(sizes):
-                data = pa.array(images.read_bytes(row_ids[start:stop]), pa.large_binary())
-                yield pa.record_batch({"id": ids.slice(start, stop - start), "bytes": data})
+                found = images.bytes_of(ids.slice(start, stop - start).to_pylist())  # without those deleted meanwhile
+                data = pa.array(list(found.values()), pa.large_binary())
+                yield pa.record_batch({"id": pa.array(list(found), pa.string()), "bytes": data})
                 start, held = stop, 0
 
 

@@ -16,7 +16,7 @@ from imagelake.lake.tables import Tables
 
 _LOOKUP_ROWS = 4096
 _MAX_LETTERS = 100
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def told(metadata: str | None) -> dict[str, Any]:
     """The object that a text of metadata is; empty where it is none."""
     try:
         found = json.loads(metadata) if metadata else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -27,7 +27,12 @@ def labels_of(metadata: str | None) -> list[str]:
     if metadata is None or '"labels"' not in metadata:
         return []
     labels = told(metadata).get("labels")
-    return union([], (str(label) for label in labels if label is not None) if isinstance(labels, list) else ())
+    return union([], (_clean(label) for label in labels if label is not None) if isinstance(labels, list) else ())
+
+
+def _clean(label: Any) -> str:
+    """A label as text that can be stored; half a letter becomes a question mark."""
+    return str(label).encode("utf-8", "replace").decode()
 
 
 def union(one: Iterable[str], other: Iterable[str]) -> list[str]:
@@ -67,12 +72,16 @@ def _time(text: Any) -> dict[str, Any]:
         return {}
     offset = when.utcoffset()
     wall = when.replace(tzinfo=None)
-    if offset is None:
+    try:
+        utc = None if offset is None else when.astimezone(UTC)
+    except OverflowError:  # at either end of the calendar
+        return {}
+    if offset is None or utc is None:
         return {"taken_at": wall, "taken_at_source": "source"}
     return {
         "taken_at": wall,
         "utc_offset_minutes": round(offset.total_seconds() / 60),
-        "taken_at_utc": when.astimezone(UTC),
+        "taken_at_utc": utc,
         "taken_at_source": "source+offset",
     }
 
@@ -80,6 +89,6 @@ def _time(text: Any) -> dict[str, Any]:
 def _place(latitude: Any, longitude: Any) -> tuple[float, float] | None:
     try:
         where = float(latitude), float(longitude)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return where if abs(where[0]) <= 90 and abs(where[1]) <= 180 else None

@@ -7,11 +7,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
 
 from imagelake.errors import InputError
+from imagelake.files import is_remote
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.table import KEEP_VERSIONS, Table, Version, one_of
-from imagelake.lake.tables import Tables
+from imagelake.lake.tables import Tables, uris_of
 
 _LOOKUP_ROWS = 1024
 _INDEX_FROM_ROWS = 100_000  # a scan of fewer rows takes some milliseconds
@@ -70,10 +74,13 @@ def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool 
     Raises:
         InputError: the predicate is wrong, or there are tags and `drop_tags` is false.
     """
+    if really:
+        _empty_the_spool(tables)
     ids = matching_ids(tables, where).to_pylist()
     everything = tables.all()
     tags = sorted({tag for table in everything.values() for tag in table.tags()})
-    targets = list(_targets(tables, everything, ids))
+    seen_under = [uri for part in _parts(ids) for uris in uris_of(tables.images, part).values() for uri in uris or []]
+    targets = list(_targets(tables, everything, ids, seen_under))
     rows = {name: sum(table.count(each) for each in predicates) for name, table, predicates in targets}
     indexes = _indexes(tables)
     size = sum(
@@ -82,6 +89,8 @@ def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool 
     others = {name: count for name, count in rows.items() if count and name != "images"}
     if not really:
         return DeleteReport(False, len(ids), others, size, 0, indexes, tags)  # noqa: FBT003
+    if not ids and tags:  # nothing to remove is no reason to take names away
+        return DeleteReport(True, 0, others, 0, 0, [], tags)  # noqa: FBT003
     if tags and not drop_tags:
         raise InputError(
             f"The tagged versions {', '.join(tags)} keep what is to be deleted. Give --drop-tags to take the names "
@@ -94,6 +103,7 @@ def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool 
         for predicate in predicates:
             if table.count(predicate):  # a deletion of nothing would stay in the table's log, with the ids
                 table.delete(predicate)
+    _forget_positions(tables, seen_under)
     freed = sum(table.purge() for table in everything.values())
     for name in indexes:
         folder = tables.index_folder(name)
@@ -102,7 +112,9 @@ def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool 
     return DeleteReport(True, len(ids), others, size, freed, indexes, tags)  # noqa: FBT003
 
 
-def _targets(tables: Tables, everything: dict[str, Table], ids: list[str]) -> Iterator[tuple[str, Table, list[str]]]:
+def _targets(
+    tables: Tables, everything: dict[str, Table], ids: list[str], seen_under: list[str]
+) -> Iterator[tuple[str, Table, list[str]]]:
     """Each table with the predicates of the rows to remove; images last."""
     regions = everything["regions"]
     region_ids = [
@@ -113,8 +125,46 @@ def _targets(tables: Tables, everything: dict[str, Table], ids: list[str]) -> It
             yield name, table, [one_of("id", part) for part in _parts([*ids, *region_ids])]
     for name in ("regions", "predictions"):
         yield name, everything[name], [one_of("image_id", part) for part in _parts(ids)]
-    yield "rejections", everything["rejections"], [one_of("content_id", part) for part in _parts(ids)]
+    rejected = [one_of("content_id", part) for part in _parts(ids)]
+    unread = [f"content_id IS NULL AND {one_of('uri', part)}" for part in _parts(seen_under)]
+    rejections = everything["rejections"]  # by id, since a predicate stays in the table's log
+    theirs = [name for each in rejected + unread for name in rejections.read(["id"], each).column("id").to_pylist()]
+    yield "rejections", rejections, [one_of("id", part) for part in _parts(theirs)]
     yield "images", tables.images, [one_of("id", part) for part in _parts(ids)]
+
+
+def _empty_the_spool(tables: Tables) -> None:
+    """Bring what a killed `imagelake receive` left into the tables first, or it would come back later.
+
+    Raises:
+        LakeError: one is receiving right now.
+        InputError: a damaged file of received pictures lies there.
+    """
+    folder = None if is_remote(tables.root) else Path(tables.root) / "incoming"
+    if folder is None or not folder.exists():
+        return
+    from imagelake.run.intake_commit import drain  # late: only lakes that receive have one
+
+    drain(tables)
+    damaged = sorted(path.name for path in folder.iterdir() if path.name.endswith(".damaged"))
+    if damaged:
+        raise InputError(
+            f"{folder} holds {', '.join(damaged)}: received pictures in files that were damaged. What could be read "
+            "of them is in the lake. Move these files away or remove them, then delete again."
+        )
+
+
+def _forget_positions(tables: Tables, uris: list[str]) -> None:
+    """Receipts that say how far a source was read by naming one of these; it is read from before them next time."""
+    if "last_uri" not in tables.receipts.schema.names:
+        return
+    for part in _parts(uris):
+        receipts = tables.receipts.read(tables.receipts.schema.names, one_of("last_uri", part))
+        if receipts.num_rows:  # written anew: a patched column leaves its old values in the file
+            position = receipts.schema.get_field_index("last_uri")
+            nothing = pa.nulls(receipts.num_rows, pa.string())
+            tables.receipts.delete(one_of("id", receipts.column("id").to_pylist()))
+            tables.receipts.insert_new(receipts.set_column(position, "last_uri", nothing))
 
 
 def _indexes(tables: Tables) -> list[str]:
@@ -164,7 +214,7 @@ def tag_version(tables: Tables, name: str) -> list[str]:
     everything = tables.all()
     if any(name in table.tags() for table in everything.values()):
         raise InputError(f"A version is called {name!r} already. Choose another name.")
-    for table in everything.values():
+    for table in reversed(everything.values()):  # images last: no position of a source may be ahead of them
         table.tag(name)
     return list(everything)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from imagelake.errors import InputError
+from imagelake.errors import InputError, LakeConflictError
 from imagelake.lake.tables import Tables
 from imagelake.run.ingest import IngestReport, ingest
 from imagelake.run.progress import Progress, Silent
@@ -18,6 +18,8 @@ from imagelake.sources.source import Source, Watchable
 
 _TICK_S = 0.25
 _MOST_AT_ONCE = 10_000
+_AGAIN_S = 2.0
+_UNREAD_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class _Watched:
         """Compare with everything that is there."""
         for uri, mark in self.source.listing():
             self.notice(uri, mark, now)
+
+    def finish(self, uris: Sequence[str]) -> None:
+        """They were ingested as they were."""
+        for uri in uris:
+            self.done[uri], _ = self.waiting.pop(uri)
+
+    def again(self, unread: set[str], now: float) -> None:
+        """Try those again in some time that could not be read."""
+        for uri in unread & self.done.keys():
+            self.waiting[uri] = self.done.pop(uri), now + _UNREAD_AGAIN_S
 
     def _now(self, uri: str, mark: str) -> str | None:
         """The mark as it is now. An object in a bucket is whole from the moment it is there."""
@@ -102,8 +114,11 @@ def watch(
     hints: queue.SimpleQueue[tuple[_Watched, str]] = queue.SimpleQueue()
     threads = [_listen(each, hints, stop) for each in watched if isinstance(each.source, Folder)]
     try:
-        for source in sources:
-            yield ingest(tables, options.wrap(source), progress)
+        for each, source in zip(watched, sources, strict=True):
+            report = ingest(tables, options.wrap(source), progress)
+            if report.rejected:
+                each.again(_unread(tables), time.monotonic())
+            yield report
         yield from _follow(tables, watched, hints, stop, options, progress)
     finally:
         stop.set()
@@ -142,12 +157,23 @@ def _follow(
         for each in watched:
             ready = each.whole(now, options.settle_s if isinstance(each.source, Folder) else 0.0)
             if ready:
-                marks = {uri: each.waiting.pop(uri)[0] for uri in ready}
-                report = ingest(tables, options.wrap(each.source.only(ready)), progress)
-                each.done |= marks
+                try:
+                    report = ingest(tables, options.wrap(each.source.only(ready)), progress)
+                except (InputError, LakeConflictError) as error:  # a store that is away, another writer
+                    progress.say(f"{error} Trying again.")
+                    stop.wait(_AGAIN_S)
+                    continue
+                each.finish(ready)
+                if report.rejected:
+                    each.again(_unread(tables), now)
                 if report.found:
                     yield report
         stop.wait(_TICK_S)
+
+
+def _unread(tables: Tables) -> set[str]:
+    """What could not be read at all, which may pass; what is read and is no picture stays so."""
+    return set(tables.rejections.read(["uri"], "stage = 'read'").column("uri").to_pylist())
 
 
 def _look(each: _Watched, now: float, progress: Progress) -> None:

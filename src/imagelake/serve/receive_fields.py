@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 FIELDS = ("captured_at", "latitude", "longitude", "device")
 _DEVICE_LETTERS = 200
@@ -79,8 +79,11 @@ def _time(name: str, value: str) -> str:
     # In a query, a "+" that is not encoded arrives as a space.
     text = value.replace(" ", "+") if "T" in value else value
     try:
-        return datetime.fromisoformat(text).isoformat()
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            moment.astimezone(UTC)  # at either end of the calendar there is none
+        return moment.isoformat()
+    except (ValueError, OverflowError):
         raise Refusal(
             400, f"{name} is no time", value[:100], "ISO 8601, such as 2026-05-17T14:03:00+02:00", "Write it so."
         ) from None

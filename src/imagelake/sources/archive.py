@@ -35,7 +35,8 @@ _LZMA_CHUNK_BYTES = 4096  # zipfile expands what it reads at once, up to 10,000 
 _XZ_MEMORY_BYTES = 256 << 20  # `xz -9` needs 65 MiB
 _DIRECTORY_BYTES = 128 << 20  # of a ZIP, which is held whole: two million names take a gigabyte
 _EXPANSION = 1000  # an archive becomes at most so many times larger, for deflate cannot do more
-_FREE_BYTES = 2 << 30  # below this nobody counts
+_FREE_BYTES = 1 << 30  # below this nobody counts
+_UNREAD = "cannot be read: "
 _BOMB = f"it expands to more than {_EXPANSION:,} times its size"
 
 # What the readers of the standard library raise on damaged archives.
@@ -83,7 +84,7 @@ class Archive:
             with self._open() as file:
                 if not self._is_zip(file):
                     return None
-                with zipfile.ZipFile(file) as archive:
+                with _open_zip(file) as archive:
                     names = [info.filename for info in archive.infolist()]
                     return sum(claims(name) and not _is_skipped(name) for name in names)
         except (InputError, *_DAMAGE):
@@ -134,8 +135,7 @@ def _is_skipped(name: str) -> bool:
 
 def _zip_rows(file: IO[bytes], archive_uri: str) -> Iterator[Row]:
     try:
-        _check_directory(file)
-        archive = zipfile.ZipFile(file)
+        archive = _open_zip(file)
     except _DAMAGE as error:
         raise _UnopenedError(reason(error)) from error
     with archive:
@@ -146,24 +146,25 @@ def _zip_rows(file: IO[bytes], archive_uri: str) -> Iterator[Row]:
             kind = stat.S_IFMT(info.external_attr >> 16)
             if _is_skipped(name) or kind not in {0, stat.S_IFREG}:
                 continue
-            uri = _member_uri(archive_uri, name)
             if number in overlapping:
-                row = Row(uri, None, "cannot be read: it overlaps another member") if claims(name) else None
+                overlap = f"{_UNREAD}it overlaps another member"
+                row = Row(_member_uri(archive_uri, name), None, overlap) if claims(name) else None
             else:
-                row = _zip_row(archive, info, name, uri)
+                row = _zip_row(archive, info, name, archive_uri)
+                if row is not None and (row.error or _UNREAD).startswith(_UNREAD):  # it was expanded
+                    allowed -= info.file_size
             if row is not None:
                 yield row
-                allowed -= info.file_size if row.data is None else len(row.data)
             if allowed < 0:
                 yield Row(archive_uri, None, _BOMB)
                 return
 
 
-def _check_directory(file: IO[bytes]) -> None:
-    """Refuse a directory that is too large to be held.
+def _open_zip(file: IO[bytes]) -> zipfile.ZipFile:
+    """Read the directory of a ZIP.
 
     Raises:
-        zipfile.BadZipFile: it is.
+        zipfile.BadZipFile: It is too large to be held; and whatever else `_DAMAGE` lists.
     """
     length = file.seek(0, os.SEEK_END)
     file.seek(max(0, length - 65_600))  # a comment follows its end, and a locator comes before where it is large
@@ -172,9 +173,9 @@ def _check_directory(file: IO[bytes]) -> None:
     size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
     if at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
         size = max(size if size < 0xFFFFFFFF else 0, int.from_bytes(tail[at - 36 : at - 28], "little"))
-    file.seek(0)
     if size > _DIRECTORY_BYTES:
         raise zipfile.BadZipFile(f"its directory has {size:,} bytes; the limit is {_DIRECTORY_BYTES:,}")
+    return zipfile.ZipFile(file)
 
 
 def _overlapping(members: list[zipfile.ZipInfo]) -> set[int]:
@@ -198,16 +199,16 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _zip_row(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, uri: str) -> Row | None:
+def _zip_row(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, archive_uri: str) -> Row | None:
     claimed = claims(name)
     refused = "it is locked with a password" if info.flag_bits & 1 else refusal(name, info.file_size)
     if refused is not None:
-        return Row(uri, None, refused) if claimed else None
+        return Row(_member_uri(archive_uri, name), None, refused) if claimed else None
     try:
         data = _read_zipped(archive, info, claimed=claimed)
     except _DAMAGE as error:
-        return Row(uri, None, f"cannot be read: {reason(error)}") if claimed else None
-    return None if data is None else Row(uri, data)
+        return Row(_member_uri(archive_uri, name), None, f"{_UNREAD}{reason(error)}") if claimed else None
+    return None if data is None else Row(_member_uri(archive_uri, name), data)
 
 
 def _read_zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, *, claimed: bool) -> bytes | None:

@@ -61,8 +61,11 @@ class Folder:
     def mark(self, uri: str) -> str | None:
         """The mark of one file as it is now; None where it is gone or is none that this source reads."""
         path = os.fspath(uri_to_path(uri))
-        hidden = any(part.startswith(".") for part in PurePath(os.path.relpath(path, self.path)).parts)
-        return None if hidden else file_mark(path)
+        below = PurePath(os.path.relpath(path, self.path)).parts
+        folders = (PurePath(self.path, *below[:count]) for count in range(len(below)))
+        if any(part.startswith(".") for part in below) or any(os.path.lexists(f / "images.lance") for f in folders):
+            return None  # hidden, or inside a lake
+        return file_mark(path)
 
     def only(self, uris: Sequence[str]) -> Files:
         """A source of just these files."""

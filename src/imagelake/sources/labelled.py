@@ -15,6 +15,7 @@ from imagelake.errors import InputError
 from imagelake.sources.source import Resumable, Source, complete
 
 WAYS = ("parent",)
+_STORES = frozenset({"s3", "gs", "az", "abfs", "abfss"})
 _BETWEEN = re.compile(r"[/\\]+")
 
 
@@ -36,7 +37,12 @@ def label_from(source: Source, way: str) -> Source:
 
 def parent_name(uri: str) -> str | None:
     """The name of the last folder in a URI, percent-encoding undone; None where there is none."""
-    path = uri.partition("://")[2] or uri
+    scheme, _, path = uri.rpartition("://")
+    if scheme in _STORES:  # keys are as they are; the first part is the bucket
+        folders = [part for part in path.split("/") if part][1:-1]
+        return folders[-1] if folders else None
+    if scheme in {"http", "https"}:
+        path = path.partition("?")[0].partition("#")[0].partition("/")[2]
     parts = [part for part in _BETWEEN.split(path.replace("!/", "/").replace("#", "/")) if part]
     return unquote_to_bytes(parts[-2]).decode("utf-8", "replace") if len(parts) > 1 else None
 
@@ -63,6 +69,10 @@ class _Labelled:
 
 class _ResumableLabelled(_Labelled):
     """The same of a source that can start in the middle."""
+
+    @property
+    def position_name(self) -> str:
+        return str(getattr(self.source, "position_name", self.name))
 
     def resume_after(self, uri: str) -> Source:
         if not isinstance(self.source, Resumable):

@@ -82,6 +82,11 @@ class Postgres:
         return f"{self._base}?{told}" if told else self._base
 
     @property
+    def position_name(self) -> str:
+        """The name under which it is remembered how far this was read: of these rows, in this order, this column."""
+        return f"{self.name} by {self.key}, {self.column}"
+
+    @property
     def has_addresses(self) -> bool:
         """Whether the column holds addresses and not pictures."""
         return self.relation.columns[self.column] != BYTES

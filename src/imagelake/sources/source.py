@@ -31,12 +31,13 @@ class Source(Protocol):
 class Resumable(Protocol):
     """A source that can start in the middle, because its pictures come in an order that does not change.
 
-    What was committed before a run ended is then not read again.
+    What was committed before a run ended is then not read again. The position is remembered under its `name`, or under
+    its `position_name` where it has one.
     """
 
     @property
     def name(self) -> str:
-        """As `Source`; the position is remembered under it."""
+        """As `Source`."""
 
     def resume_after(self, uri: str) -> Source:
         """The same source from the picture that comes after the one with this URI."""

@@ -34,6 +34,7 @@ _LABEL_NAMES = ("labels", "label")
 _BLOCK_BYTES = 1 << 20
 _BATCH_ROWS = 1024
 _ADDRESS = re.compile(r"\s*https?://\S", re.IGNORECASE)
+_NUMBER_LETTERS = 300
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _FORMATS = "a text file with one address a line, or CSV, TSV or Parquet with a column of addresses"
 
@@ -213,8 +214,10 @@ def _misfits(path: str, misfits: list[pa.csv.InvalidRow]) -> Iterator[Address]:
 
 def _csv_value(cell: bytes, *, number_column: bool) -> object:
     text = cell.decode("utf-8", "replace")
-    if number_column and _NUMBER.fullmatch(text):
-        return json.loads(text)
+    if number_column and len(text) <= _NUMBER_LETTERS and _NUMBER.fullmatch(text):
+        value = json.loads(text)
+        if math.isfinite(value):
+            return value
     return text or None
 
 

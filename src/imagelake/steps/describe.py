@@ -41,6 +41,8 @@ class Describe:
                     row = _columns(data.as_py())
                 except ImageError as error:
                     errors[position] = str(error)
+                except Exception as error:  # noqa: BLE001  (a fault of ours in one picture costs that picture alone)
+                    errors[position] = f"cannot be described: {type(error).__name__}: {error}"
             rows.append(row)
         described = pa.array(rows, _DESCRIPTION).flatten()  # one conversion instead of one a column
         columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | {"error": pa.array(errors, pa.string())}
