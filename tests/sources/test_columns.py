@@ -4,6 +4,8 @@ import datetime as dt
 import decimal
 import json
 import os
+import subprocess
+import sys
 import uuid
 
 import pyarrow as pa
@@ -381,3 +383,26 @@ def test_an_image_that_cannot_be_read_from_a_lake_is_a_row(tmp_path, lake, photo
         "the lake cannot read it: a bad sector", "it was deleted from the lake meanwhile", None,
     ]  # fmt: skip
     assert sum(row["bytes"] is not None for row in rows) == 10
+
+
+def test_a_picture_that_is_said_a_million_times_takes_little_memory(tmp_path):
+    """A Parquet file stores it once; it is read a few rows at a time, and each is accounted for."""
+    code = (
+        "import sys, pyarrow as pa, pyarrow.parquet as pq\n"
+        "from imagelake.sources.columns import Columns\n"
+        "column = pa.DictionaryArray.from_arrays(pa.array([0] * 1000, pa.int32()), pa.array([bytes(32 << 20)]))\n"
+        "some = pa.table({'image': column})\n"
+        "pq.write_table(some, sys.argv[1], compression='zstd', dictionary_pagesize_limit=1 << 30)\n"
+        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) >> 10\n"
+        "before, rows = peak(), 0\n"
+        "for batch in Columns(sys.argv[1]).batches():\n"
+        "    rows += batch.num_rows\n"
+        "    if rows > 40: break\n"
+        "print(rows > 40, peak() - before)\n"
+    )
+    path = tmp_path / "bomb.parquet"
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120, check=True)
+    whole, grown_mb = done.stdout.split()
+    assert path.stat().st_size < 100_000
+    assert whole == "True"
+    assert int(grown_mb) < 1500

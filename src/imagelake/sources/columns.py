@@ -207,6 +207,10 @@ def _read_parquet(path: str, columns: list[str]) -> Iterator[pa.RecordBatch | _L
     for group in range(file.metadata.num_row_groups):
         about = file.metadata.row_group(group)
         batch_rows = max(1, min(_MAX_BATCH_ROWS, BATCH_BYTES * about.num_rows // max(about.total_byte_size, 1)))
+        chunks = [about.column(number) for number in range(about.num_columns)]
+        if said_once := max((each.total_uncompressed_size for each in chunks if each.has_dictionary_page), default=0):
+            # A row is an index into values that are stored once: a small file may say a large picture a million times.
+            batch_rows = max(1, min(batch_rows, MAX_FILE_BYTES // said_once))
         done = 0
         try:
             for batch in file.iter_batches(batch_rows, row_groups=[group], columns=columns, use_threads=False):
