@@ -32,7 +32,9 @@ def gather(batches: Batches, size: CommitSize) -> Iterator[pa.Table]:
         held.append(batch)
         held_bytes += batch.nbytes
         held_rows += batch.num_rows
-        if held_bytes >= size.max_bytes or held_rows >= size.max_rows or time.monotonic() - since >= size.max_seconds:
+        if not held_rows:  # a source that waits says so by empty batches
+            held, since = [], time.monotonic()
+        elif held_bytes >= size.max_bytes or held_rows >= size.max_rows or time.monotonic() - since >= size.max_seconds:
             yield pa.Table.from_batches(held)
             held, held_bytes, held_rows, since = [], 0, 0, time.monotonic()
     if held_rows:
