@@ -182,7 +182,7 @@ class Lake:
 
         Args:
             to: a new or empty folder; or one where an export with the same words was stopped, which goes on.
-            format: `"folder"`, `"parquet"`, `"webdataset"`, `"coco"` or `"csv"`.
+            format: `"folder"`, `"parquet"`, `"webdataset"`, `"coco"`, `"delta"` or `"csv"`.
             where: an SQL predicate over the images table.
             progress: told how far it is.
 

@@ -214,3 +214,41 @@ def test_a_tag_that_is_not_utf8_is_none(lake):
     """It is said, and nothing breaks."""
     with pytest.raises(InputError, match="no tag"):
         lake.tag("true", ["\udcff"])
+
+
+def test_what_cannot_be_read_is_tried_less_and_less(monkeypatch):
+    """The wait doubles up to the longest; what was read since starts anew."""
+    monkeypatch.setattr(watch, "_UNREAD_LONGEST_S", 200.0)
+    watched = watch._Watched(Bucket(), done={"a": "mark", "b": "mark"})
+    waits = []
+    for _ in range(4):
+        watched.again({"a", "of another source"}, 0.0)
+        waits.append(watched.waiting["a"][1])
+        watched.finish(["a"])
+    assert waits == [60.0, 120.0, 200.0, 200.0]
+    watched.again(set(), 0.0)
+    watched.again({"a"}, 0.0)
+    assert watched.waiting == {"a": ("mark", 60.0)}
+
+
+def test_an_export_of_a_lake_that_has_grown_says_so(lake, tmp_path):
+    """Its plan stays; what is newer is counted, and is in another folder's export."""
+    lake.ingest(Given(("a", picture(1), None)))
+    assert lake.export(tmp_path / "out", "csv").newer == 0
+    lake.ingest(Given(("a", picture(1), None), ("b", picture(2), None)))
+    again = lake.export(tmp_path / "out", "csv")
+    assert (again.there, again.written, again.newer) == (1, 0, 1)
+    assert lake.export(tmp_path / "other", "csv").written == 2
+
+
+@pytest.mark.parametrize("words", [["--every", "5"], ["--watch", "--new-only"]])
+def test_options_that_would_do_nothing_are_refused(tmp_path, words):
+    """With the code of a wrong usage, and no lake is made."""
+    from typer.testing import CliRunner
+
+    from imagelake.cli.main import app
+
+    done = CliRunner().invoke(app, ["ingest", str(tmp_path), "--lake", str(tmp_path / "lake"), *words])
+    assert done.exit_code == 2
+    assert words[-2 if words[0] == "--every" else -1] in done.output
+    assert not (tmp_path / "lake").exists()

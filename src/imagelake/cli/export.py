@@ -19,7 +19,7 @@ def export(
     lake: LakeOption,
     to: Annotated[str, typer.Option("--to", help="A new or empty folder.", show_default=False)],
     format: Annotated[  # noqa: A002  (the word that users know)
-        str, typer.Option("--format", "-f", metavar="NAME", help="folder, parquet, webdataset, coco or csv.")
+        str, typer.Option("--format", "-f", metavar="NAME", help="folder, parquet, webdataset, coco, delta or csv.")
     ] = "folder",
     where: Annotated[
         str | None,
@@ -32,7 +32,8 @@ def export(
     """Write the pictures and all that is known of them to a folder, in a format that others read.
 
     folder: the files as they came in, with metadata.jsonl. parquet: every column, bytes among them. webdataset: tar
-    files with ID.jpg and ID.json. coco: as folder, with annotations.json from the regions. csv: tables only.
+    files with ID.jpg and ID.json. coco: as folder, with annotations.json from the regions. delta: a Delta Lake table
+    (extra delta). csv: tables only.
 
     A run that was stopped goes on when it is started again with the same words. The lake is not changed.
 
@@ -53,5 +54,9 @@ def export(
         f"{report.images:,} images: {report.written:,} written, {report.there:,} there already, {report.gone:,} gone "
         f"meanwhile ({report.seconds:,.1f} s). {report.to} has {report.files:,} files."
     )
+    if report.newer:
+        write_note(
+            f"{report.newer:,} more came into the lake since this export was begun. For them, give another --to."
+        )
     if not report.images:
         write_note("No image was chosen. Look at --where, or at: imagelake info --lake " + lake)

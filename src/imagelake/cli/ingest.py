@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from imagelake.run.ingest import IngestReport
     from imagelake.sources.source import Source
 
+EVERY_S = 60.0
 REJECTED = 3  # exit code where --strict was given and something was rejected
 
 
@@ -64,8 +65,14 @@ def ingest(
         bool, typer.Option("--watch", help="Go on: take what comes into a folder or bucket, until Ctrl-C.")
     ] = False,
     every: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="With --watch, how often to list everything again.")
-    ] = 60.0,
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            min=0.1,
+            help="With --watch, how often to list everything.  [default: 60]",
+            show_default=False,
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a picture was rejected.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -107,13 +114,15 @@ def ingest(
     def wrap(source: Source) -> Source:
         return source if label_from is None else labelled(source, label_from)
 
+    if every is not None and not watch:
+        raise typer.BadParameter("it belongs to --watch", param_hint="--every")
     if watch and new_only:
         raise typer.BadParameter(
             "--watch begins with all that is there; leave one of them out", param_hint="--new-only"
         )
     if watch:
         # First, so that a wrong name leaves no empty lake behind.
-        report = _watch(lake, [open_source(each, options) for each in what], wrap, every)
+        report = _watch(lake, [open_source(each, options) for each in what], wrap, every or EVERY_S)
     else:
         pictures = wrap(open_sources(what, options))
         with progress_bar() as bar:

@@ -38,8 +38,9 @@ def delete(
 ) -> None:
     """Delete images for good: bytes, vectors, regions, predictions and index entries.
 
-    Nothing of them is left in the lake's folder, also not in older versions. There is no way back. The files that the
-    images came from are not touched: ingest them again, and they are there again.
+    Nothing of them is left in the lake's tables, also not in older versions; files that a killed writer left go once
+    they are an hour old. There is no way back. The files that the images came from are not touched: ingest them again,
+    and they are there again.
 
     \b
     Examples:
@@ -77,7 +78,8 @@ def optimize(
     """Fold small pieces of the tables into larger ones, index large ones, and drop old versions that have no name.
 
     Every ingest folds and drops at its end; this is for lakes that are written by many small commits. From 100,000
-    images on, the columns that people filter by get an index, which any --where uses by itself.
+    images on, the columns that people filter by get an index. A --where uses it where it compares a column with a
+    value.
 
     \b
     Examples:

@@ -34,6 +34,7 @@ _FRAGMENT_BYTES = 64 << 20
 _SMALL_FRAGMENTS = 16  # that many make it worth folding them
 KEEP_VERSIONS = timedelta(days=1)
 _ORPHAN_S = 3600.0
+_LOOKUP_VALUES = 4096
 _CACHE_BYTES = 64 << 20
 
 
@@ -422,6 +423,12 @@ class Table:
             if field.metadata and b"lance-schema:unenforced-primary-key" in field.metadata:
                 return str(field.name)
         raise LakeError(f"{self.uri} declares no key; it was not made by imagelake.")
+
+
+def in_parts(values: Sequence[str]) -> Iterator[list[str]]:
+    """Values a few thousand at a time: as many as fit into one `one_of` well. A lookup reads the whole key column."""
+    for start in range(0, len(values), _LOOKUP_VALUES):
+        yield list(values[start : start + _LOOKUP_VALUES])
 
 
 def one_of(column: str, values: Sequence[str]) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from imagelake import schema
+from imagelake.lake.table import in_parts
 from imagelake.lake.tables import Tables
 
 ANNOTATION = "annotation"  # stands where a model's name would
-_LOOKUP_ROWS = 1024
 
 
 def add_regions(tables: Tables, found: Sequence[tuple[str, str]]) -> int:
@@ -30,8 +30,8 @@ def add_regions(tables: Tables, found: Sequence[tuple[str, str]]) -> int:
     told = [(image_id, regions_of(metadata)) for image_id, metadata in found if '"regions"' in metadata]
     wanted = sorted({image_id for image_id, regions in told if regions})
     turned: dict[str, int] = {}
-    for start in range(0, len(wanted), _LOOKUP_ROWS):
-        rows = tables.images.rows("id", wanted[start : start + _LOOKUP_ROWS], ["id", "orientation"])
+    for part in in_parts(wanted):
+        rows = tables.images.rows("id", part, ["id", "orientation"])
         turned |= dict(zip(rows.column("id").to_pylist(), rows.column("orientation").to_pylist(), strict=True))
     regions = {}
     for image_id, each in ((image_id, region) for image_id, some in told for region in some):

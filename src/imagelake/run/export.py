@@ -46,6 +46,7 @@ class ExportReport:
         written: how many were written now.
         there: how many an earlier run had written.
         gone: how many were deleted from the lake since the plan was made.
+        newer: how many came into the lake since then; they are in no file. Another folder takes them.
         files: how many files the export has, with those that describe it.
         seconds: how long it took.
     """
@@ -56,6 +57,7 @@ class ExportReport:
     written: int
     there: int
     gone: int
+    newer: int
     files: int
     seconds: float
 
@@ -77,6 +79,7 @@ def export(
     began, progress = time.monotonic(), progress or Silent()
     folder, form = Path(to), FORMATS[format]
     plan = _resume(folder, tables.root, format, where)
+    newer = 0 if plan is None else _not_in(plan, _chosen(tables, where, ["id"]))
     if plan is None:
         plan = _plan(tables, where, form)
         _begin(folder, tables.root, plan, format, where)
@@ -94,15 +97,14 @@ def export(
     form.finish(tables, folder, plan)
     files = sum(path.is_file() for path in folder.rglob("*"))
     seconds = round(time.monotonic() - began, 3)
-    return ExportReport(form.name, os.fspath(folder), plan.num_rows, **counts, files=files, seconds=seconds)
+    return ExportReport(
+        form.name, os.fspath(folder), plan.num_rows, **counts, newer=newer, files=files, seconds=seconds
+    )
 
 
 def _plan(tables: Tables, where: str | None, form: Format) -> pa.Table:
     """Which images, in which piece, under which name; ordered by piece and id."""
-    images = tables.images.read(_PLANNED)
-    if where is not None:
-        images = images.filter(pc.is_in(images.column("id"), matching_ids(tables, where)))
-    images = images.sort_by("id")
+    images = _chosen(tables, where, _PLANNED).sort_by("id")
     names = file_names(images) if form.one_file_each else [None] * images.num_rows
     sizes = pc.fill_null(images.column("byte_size"), 0).to_pylist()
     return pa.table({
@@ -110,6 +112,19 @@ def _plan(tables: Tables, where: str | None, form: Format) -> pa.Table:
         "name": pa.array(names, pa.string()),
         "piece": pa.array(_cut(sizes), pa.int64()),
     })  # fmt: skip
+
+
+def _chosen(tables: Tables, where: str | None, columns: list[str]) -> pa.Table:
+    images = tables.images.read(columns)
+    return images if where is None else images.filter(pc.is_in(images.column("id"), matching_ids(tables, where)))
+
+
+def _not_in(plan: pa.Table, images: pa.Table) -> int:
+    return (
+        int(images.num_rows - pc.sum(pc.is_in(images.column("id"), plan.column("id"))).as_py())
+        if images.num_rows
+        else 0
+    )
 
 
 def _cut(sizes: list[int]) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from imagelake import schema
 from imagelake.errors import InputError
-from imagelake.lake.table import one_of
+from imagelake.lake.table import in_parts, one_of
 from imagelake.lake.tables import Tables, id_set, present_ids
 from imagelake.run.annotations import add_regions
 from imagelake.run.commits import CommitSize, gather
@@ -25,7 +25,6 @@ from imagelake.sources.source import Resumable, Source, complete
 from imagelake.steps.describe import FINGERPRINT, Describe
 from imagelake.steps.identify import Identify
 
-_LOOKUP_ROWS = 4096
 _COMMIT = CommitSize()
 
 
@@ -160,7 +159,7 @@ def _describe_vanished(tables: Tables, piece: pa.Table) -> pa.Table:
     """Describe what was known when the run began and has been deleted since."""
     known = [entry for entry in _look(piece) if entry.known]
     present: set[str] = set()
-    for part in _parts([str(entry.id) for entry in known]):
+    for part in in_parts([str(entry.id) for entry in known]):
         present |= present_ids(tables.images, part)
     vanished = {entry.row for entry in known if entry.id not in present}
     if not vanished:
@@ -212,7 +211,7 @@ def _labels(sightings: Sequence[_Seen]) -> list[str]:
 
 def _add_sightings(tables: Tables, sightings: dict[str, list[_Seen]]) -> None:
     """Make sure that each image lists these URIs and labels, whoever inserted it."""
-    for part in _parts(list(sightings)):
+    for part in in_parts(list(sightings)):
         if _with_missing(tables, part, sightings):
             tables.images.patch(functools.partial(_patch_rows, tables, part, sightings))
 
@@ -245,12 +244,7 @@ def _forget_rejections(tables: Tables, uris: list[str]) -> None:
     """A URI that became an image after all is no rejection any more."""
     if tables.rejections.count() == 0:
         return
-    for part in _parts(uris):
+    for part in in_parts(uris):
         stale = f"({one_of('uri', part)}) AND stage != 'embed'"
         if tables.rejections.count(stale):
             tables.rejections.delete(stale)
-
-
-def _parts(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), _LOOKUP_ROWS):
-        yield values[start : start + _LOOKUP_ROWS]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from imagelake import schema
-from imagelake.errors import ImageError, InputError
+from imagelake.errors import ImageError, InputError, LakeError
 from imagelake.files import display_name
 from imagelake.lake.ids import IdSet
 from imagelake.lake.sql import matching_ids
@@ -208,16 +208,24 @@ def _measure_missing(images: Table, allowed: IdSet | None, progress: Progress, c
 def _stored(images: Table, allowed: IdSet | None) -> Iterator[pa.RecordBatch]:
     """Id and bytes of the images without figures, in batches bounded by bytes."""
     for page in _pages(images, ["id", "byte_size"], _NOT_MEASURED, allowed):
-        ids = page.column("id")
+        ids, row_ids = page.column("id"), page.column("_rowid").to_pylist()
         sizes = pc.fill_null(page.column("byte_size"), 0).to_pylist()
         start = held = 0
         for stop, size in enumerate(sizes, start=1):
             held += size
             if stop - start == _BATCH_ROWS or held >= _BATCH_BYTES or stop == len(sizes):
-                found = images.bytes_of(ids.slice(start, stop - start).to_pylist())  # without those deleted meanwhile
+                found = _bytes(images, ids.slice(start, stop - start).to_pylist(), row_ids[start:stop])
                 data = pa.array(list(found.values()), pa.large_binary())
                 yield pa.record_batch({"id": pa.array(list(found), pa.string()), "bytes": data})
                 start, held = stop, 0
+
+
+def _bytes(images: Table, ids: list[str], row_ids: list[int]) -> dict[str, bytes | None]:
+    """Bytes by id, without images that were deleted meanwhile. Looking ids up takes longer, so only those few times."""
+    try:
+        return dict(zip(ids, images.read_bytes(row_ids), strict=True))
+    except LakeError:
+        return dict(images.bytes_of(ids))
 
 
 def _pages(images: Table, columns: Sequence[str], where: str, allowed: IdSet | None) -> Iterator[pa.RecordBatch]:

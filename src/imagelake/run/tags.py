@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,9 +12,9 @@ import pyarrow as pa
 from imagelake import schema
 from imagelake.errors import InputError
 from imagelake.lake.sql import matching_ids, query
+from imagelake.lake.table import in_parts
 from imagelake.lake.tables import Tables
 
-_LOOKUP_ROWS = 4096
 _MAX_LETTERS = 100
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -50,7 +50,7 @@ def tag(tables: Tables, where: str, add: Sequence[str] = (), remove: Sequence[st
     tables.images.add_columns(schema.IMAGES)
     ids = matching_ids(tables, where).to_pylist()
     changed = 0
-    for part in _parts(ids):
+    for part in in_parts(ids):
         compute = functools.partial(_patch_rows, tables, part, add, remove)
         if compute().num_rows:
             changed += tables.images.patch(compute)
@@ -80,8 +80,3 @@ def _patch_rows(tables: Tables, ids: Sequence[str], add: Sequence[str], remove: 
         "id": pa.array(list(changed), pa.string()),
         "tags": pa.array(list(changed.values()), pa.list_(pa.string())),
     })  # fmt: skip
-
-
-def _parts(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), _LOOKUP_ROWS):
-        yield values[start : start + _LOOKUP_ROWS]

@@ -14,10 +14,9 @@ import pyarrow as pa
 from imagelake.errors import InputError
 from imagelake.files import is_remote
 from imagelake.lake.sql import matching_ids
-from imagelake.lake.table import KEEP_VERSIONS, Table, Version, one_of
+from imagelake.lake.table import KEEP_VERSIONS, Table, Version, in_parts, one_of
 from imagelake.lake.tables import Tables, uris_of
 
-_LOOKUP_ROWS = 1024
 _INDEX_FROM_ROWS = 100_000  # a scan of fewer rows takes some milliseconds
 _INDICES = {
     **dict.fromkeys(("taken_at", "latitude", "longitude", "width", "height", "brightness", "sharpness"), "BTREE"),
@@ -79,12 +78,12 @@ def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool 
     ids = matching_ids(tables, where).to_pylist()
     everything = tables.all()
     tags = sorted({tag for table in everything.values() for tag in table.tags()})
-    seen_under = [uri for part in _parts(ids) for uris in uris_of(tables.images, part).values() for uri in uris or []]
+    seen_under = [uri for part in in_parts(ids) for uris in uris_of(tables.images, part).values() for uri in uris or []]
     targets = list(_targets(tables, everything, ids, seen_under))
     rows = {name: sum(table.count(each) for each in predicates) for name, table, predicates in targets}
     indexes = _indexes(tables)
     size = sum(
-        sum(tables.images.rows("id", part, ["byte_size"]).column("byte_size").to_pylist()) for part in _parts(ids)
+        sum(tables.images.rows("id", part, ["byte_size"]).column("byte_size").to_pylist()) for part in in_parts(ids)
     )
     others = {name: count for name, count in rows.items() if count and name != "images"}
     if not really:
@@ -118,19 +117,19 @@ def _targets(
     """Each table with the predicates of the rows to remove; images last."""
     regions = everything["regions"]
     region_ids = [
-        name for part in _parts(ids) for name in regions.rows("image_id", part, ["id"]).column("id").to_pylist()
+        name for part in in_parts(ids) for name in regions.rows("image_id", part, ["id"]).column("id").to_pylist()
     ]
     for name, table in everything.items():
         if name.startswith("embeddings/"):
-            yield name, table, [one_of("id", part) for part in _parts([*ids, *region_ids])]
+            yield name, table, [one_of("id", part) for part in in_parts([*ids, *region_ids])]
     for name in ("regions", "predictions"):
-        yield name, everything[name], [one_of("image_id", part) for part in _parts(ids)]
-    rejected = [one_of("content_id", part) for part in _parts(ids)]
-    unread = [f"content_id IS NULL AND {one_of('uri', part)}" for part in _parts(seen_under)]
+        yield name, everything[name], [one_of("image_id", part) for part in in_parts(ids)]
+    rejected = [one_of("content_id", part) for part in in_parts(ids)]
+    unread = [f"content_id IS NULL AND {one_of('uri', part)}" for part in in_parts(seen_under)]
     rejections = everything["rejections"]  # by id, since a predicate stays in the table's log
     theirs = [name for each in rejected + unread for name in rejections.read(["id"], each).column("id").to_pylist()]
-    yield "rejections", rejections, [one_of("id", part) for part in _parts(theirs)]
-    yield "images", tables.images, [one_of("id", part) for part in _parts(ids)]
+    yield "rejections", rejections, [one_of("id", part) for part in in_parts(theirs)]
+    yield "images", tables.images, [one_of("id", part) for part in in_parts(ids)]
 
 
 def _empty_the_spool(tables: Tables) -> None:
@@ -158,7 +157,7 @@ def _forget_positions(tables: Tables, uris: list[str]) -> None:
     """Receipts that say how far a source was read by naming one of these; it is read from before them next time."""
     if "last_uri" not in tables.receipts.schema.names:
         return
-    for part in _parts(uris):
+    for part in in_parts(uris):
         receipts = tables.receipts.read(tables.receipts.schema.names, one_of("last_uri", part))
         if receipts.num_rows:  # written anew: a patched column leaves its old values in the file
             position = receipts.schema.get_field_index("last_uri")
@@ -173,11 +172,6 @@ def _indexes(tables: Tables) -> list[str]:
         for name in tables.embedding_sets()
         if (folder := tables.index_folder(name)) is not None and folder.exists()
     ]
-
-
-def _parts(values: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(values), _LOOKUP_ROWS):
-        yield values[start : start + _LOOKUP_ROWS]
 
 
 def optimize(

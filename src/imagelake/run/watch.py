@@ -19,7 +19,8 @@ from imagelake.sources.source import Source, Watchable
 _TICK_S = 0.25
 _MOST_AT_ONCE = 10_000
 _AGAIN_S = 2.0
-_UNREAD_AGAIN_S = 60.0
+_UNREAD_AGAIN_S = 60.0  # the wait before the first further try; it doubles with each
+_UNREAD_LONGEST_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class _Watched:
     source: Watchable
     done: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, tuple[str, float]] = field(default_factory=dict)  # the mark, and since when it is the same
+    tries: dict[str, int] = field(default_factory=dict)  # of those that could not be read
 
     def notice(self, uri: str, mark: str | None, now: float) -> None:
         """Somebody says that this picture is so now."""
@@ -65,9 +67,11 @@ class _Watched:
             self.done[uri], _ = self.waiting.pop(uri)
 
     def again(self, unread: set[str], now: float) -> None:
-        """Try those again in some time that could not be read."""
+        """Try those again in some time that could not be read, which may pass; each time after a longer one."""
+        self.tries = {uri: self.tries.get(uri, 0) + (uri in self.done) for uri in unread}
         for uri in unread & self.done.keys():
-            self.waiting[uri] = self.done.pop(uri), now + _UNREAD_AGAIN_S
+            wait_s = min(_UNREAD_AGAIN_S * 2.0 ** (self.tries[uri] - 1), _UNREAD_LONGEST_S)
+            self.waiting[uri] = self.done.pop(uri), now + wait_s
 
     def _now(self, uri: str, mark: str) -> str | None:
         """The mark as it is now. An object in a bucket is whole from the moment it is there."""
@@ -99,7 +103,8 @@ def watch(
     """Ingest what is there, then what comes, until `stop` is set; a report for the beginning and for each commit after.
 
     It starts with all that is there, so nothing is lost while nobody watches. What is deleted from a folder stays in
-    the lake. A file that could not be read is tried again when it changes.
+    the lake. What is no picture is tried again when it changes; what could not be read at all, also after a minute,
+    then after two, at last every hour.
 
     Raises:
         InputError: a source cannot be watched, or cannot be read at the beginning.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -155,10 +155,10 @@ def to_batches(rows: Iterable[Row]) -> Iterator[pa.RecordBatch]:
         held.append(row)
         held_bytes += len(row.data or b"")
         if len(held) == BATCH_ROWS or held_bytes >= BATCH_BYTES:
-            yield _batch(held)
+            yield to_batch(held)
             held, held_bytes = [], 0
     if held:
-        yield _batch(held)
+        yield to_batch(held)
 
 
 def regroup(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -180,7 +180,8 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122  (names in archives may hold anything)
 
 
-def _batch(rows: list[Row]) -> pa.RecordBatch:
+def to_batch(rows: Sequence[Row]) -> pa.RecordBatch:
+    """Rows as one batch of `schema.SOURCE`."""
     return pa.record_batch(
         [
             pa.array([row.uri for row in rows], pa.string()),

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from imagelake import schema
 from imagelake.errors import InputError
 from imagelake.sources.folder import BATCH_BYTES, BATCH_ROWS
+from imagelake.sources.rows import Row, to_batch
 from imagelake.sources.url_list import Address, UrlList
 from imagelake.sources.web_answer import Answer, FetchLimits
 from imagelake.sources.web_fetch import Budget, Fetcher
@@ -98,7 +98,7 @@ class Web:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Record batches of `schema.SOURCE`."""
         crew = _Crew(iter(map(_address, self.addresses)), self.options)
-        rows: list[_Row] = []
+        rows: list[Row] = []
         batch_bytes = min(BATCH_BYTES, self.options.waiting_bytes // 4)
         held_bytes, since = 0, time.monotonic()
         try:
@@ -108,21 +108,13 @@ class Web:
                     held_bytes += len(row.data or b"")
                 waited = row is None or time.monotonic() - since >= _TICK_S
                 if waited or len(rows) == BATCH_ROWS or (held_bytes and held_bytes >= batch_bytes):
-                    yield _batch(rows)
+                    yield to_batch(rows)
                     crew.budget.consume(held_bytes)
                     rows, held_bytes, since = [], 0, time.monotonic()
             if rows:
-                yield _batch(rows)
+                yield to_batch(rows)
         finally:
             crew.close()
-
-
-@dataclass(frozen=True)
-class _Row:
-    uri: str
-    metadata: str | None
-    data: bytes | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +159,7 @@ class _Crew:
         self._fetcher.close()
         self._pool.shutdown(cancel_futures=True)
 
-    def rows(self) -> Iterator[_Row | None]:
+    def rows(self) -> Iterator[Row | None]:
         """A row for each address; None whenever nothing has come for a while."""
         looked = time.monotonic()
         while True:
@@ -188,7 +180,7 @@ class _Crew:
             if row is not None:
                 yield row
 
-    def _take_addresses(self) -> Iterator[_Row]:
+    def _take_addresses(self) -> Iterator[Row]:
         """Read the list as far ahead as keeps all threads busy; what is no address is answered at once."""
         while not self._ended and self._open < 4 * self.options.in_flight:
             address = next(self._addresses, None)
@@ -197,12 +189,12 @@ class _Crew:
                 return
             url = address.url.strip()
             if address.error is not None:
-                yield _Row(_kept(url), address.metadata, error=address.error)
+                yield Row(_kept(url), None, address.error, address.metadata)
                 continue
             try:
                 job = _Job(parse_target(url), address.metadata)
             except InputError as error:
-                yield _Row(_kept(without_user(url)), address.metadata, error=str(error))
+                yield Row(_kept(without_user(url)), None, str(error), address.metadata)
                 continue
             self._open += 1
             self._host(job).waiting.append(job)
@@ -243,7 +235,7 @@ class _Crew:
         except BaseException as error:  # noqa: BLE001  (it is raised again in the thread that consumes)
             self._brought.put((job, error))
 
-    def _settle(self, job: _Job, brought: Answer | BaseException) -> _Row | None:
+    def _settle(self, job: _Job, brought: Answer | BaseException) -> Row | None:
         """The row of an answer; None where the job is to be tried again."""
         host = self._host(job)
         host.busy -= 1
@@ -266,7 +258,7 @@ class _Crew:
         self._open -= 1
         tried = f" (tried {job.tries + 1} times)" if brought.data is None and job.tries else ""
         reason = None if brought.reason is None else f"cannot be fetched: {brought.reason}{tried}"
-        return _Row(_kept(job.target.uri), job.metadata, brought.data, reason)
+        return Row(_kept(job.target.uri), brought.data, reason, job.metadata)
 
     def _wait_s(self, job: _Job, answer: Answer) -> float:
         """How long to wait before the next try: what the server says, or longer each time."""
@@ -283,15 +275,3 @@ def _address(given: str | Address) -> Address:
 def _kept(uri: str) -> str:
     """A URI that can be written down, whatever was in the list."""
     return uri.encode("utf-8", "replace").decode("utf-8")
-
-
-def _batch(rows: list[_Row]) -> pa.RecordBatch:
-    return pa.record_batch(
-        [
-            pa.array([row.uri for row in rows], pa.string()),
-            pa.array([row.data for row in rows], pa.large_binary()),
-            pa.array([row.error for row in rows], pa.string()),
-            pa.array([row.metadata for row in rows], pa.string()),
-        ],
-        schema=schema.SOURCE,
-    )
