@@ -39,7 +39,8 @@ TABLES = {
         schema.embeddings(_ANY_LENGTH, "", ""),
         "One row per image that has a vector. A set is one model with one preprocessing; `NAME` is the model's name "
         "and the start of the fingerprint. The table's metadata holds the whole manifest as JSON "
-        "(`imagelake:manifest`) and the whole fingerprint (`imagelake:fingerprint`).",
+        "(`imagelake:manifest`) and the whole fingerprint (`imagelake:fingerprint`). A set of regions has the regions' "
+        "ids, a column `image_id`, and what found the regions (`imagelake:pipeline`).",
     ),
     "rejections": (
         schema.REJECTIONS,
@@ -52,7 +53,8 @@ TABLES = {
     ),
     "regions": (
         schema.REGIONS,
-        "One row per box in an image. Sources with boxes (COCO, Pascal VOC) fill it, with the model `annotation`.",
+        "One row per box in an image, found by a detector of `imagelake extract`, or told by a source with boxes "
+        "(COCO, Pascal VOC), with the model `annotation`.",
     ),
     "predictions": (schema.PREDICTIONS, "One row per answer of a model. No verb fills this table yet."),
 }
@@ -124,14 +126,14 @@ MEANINGS = {
         "added_at": "when the image came into the lake",
     },
     "embeddings/NAME": {
-        "id": "the image's id",
+        "id": "the image's id, or the region's",
         "vector": "the embedding; of length 1 where the set's metric is `cosine`",
     },
     "rejections": {
         "id": "hash of URI, content and stage",
         "uri": "where it was found",
         "content_id": "SHA-256 of the bytes; null where nothing could be read",
-        "stage": "`read`, `describe` or `embed`",
+        "stage": "`read`, `describe`; of an extraction `decode`, `detect`, `embed`",
         "reason": "why, in words for a person",
         "byte_size": "bytes that were read",
         "rejected_at": "when it was first rejected",
@@ -149,6 +151,10 @@ MEANINGS = {
         "finished_at": "when it was done",
         "last_uri": "of a source that can go on, such as a database: the last picture of this piece",
         "at_end": "whether that was the end of the source; false: the next ingest of it starts there",
+        "run": "which run of a command it belongs to, as `imagelake runs` lists them",
+        "started_at": "when that run began",
+        "engine": "`local` or `spark`",
+        "stages": "seconds by stage, all threads added up, as one JSON object",
     },
     "regions": {
         "id": "hash of image, model and box",
@@ -157,7 +163,8 @@ MEANINGS = {
         "label": "what is in the box",
         "score": "how sure the model is",
         "model": "the model that found it",
-        "fingerprint": "of the model with its preprocessing",
+        "fingerprint": "of the model with its preprocessing and of what was chosen",
+        "fallback": "the whole picture, because nothing was found in it; null for annotations",
     },
     "predictions": {
         "id": "of the event",

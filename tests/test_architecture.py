@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "imagelake"
 # Low to high: a room imports only from rooms on a lower line; rooms on one line are strangers.
 LINES: list[set[str]] = [
     {"errors"},
-    {"schema", "files", "_optional"},
+    {"schema", "files", "_optional", "download"},
     {"pixels", "lake", "search"},
     {"models"},
     {"steps", "sources"},
@@ -27,9 +27,9 @@ LINE_OF = {room: number for number, line in enumerate(LINES) for room in line}
 
 # A third-party library is imported in these places and nowhere else.
 HOMES: dict[str, set[str]] = {
-    "lance": {"lake/table.py"},
+    "lance": {"lake/table.py", "lake/staged.py"},
     "duckdb": {"lake/sql.py"},
-    "cv2": {"pixels"},
+    "cv2": {"pixels", "models/opencv_runtime.py"},
     "PIL": {"pixels"},
     "pi_heif": {"pixels"},
     "onnx": {"models"},
@@ -42,13 +42,14 @@ HOMES: dict[str, set[str]] = {
     "starlette": {"serve"},
     "uvicorn": {"serve"},
     "python_multipart": {"serve"},
+    "pyspark": {"run/spark.py", "run/spark_jobs.py", "run/spark_session.py", "run/spark_tasks.py", "run/spark_to.py"},
     "lance_namespace": {"lake/table.py"},
-    "obstore": {"sources/bucket_store.py", "sources/bucket_listing.py"},  # of the extra `buckets`
+    "obstore": {"sources/bucket_store.py", "sources/bucket_listing.py", "lake/staging.py"},  # of the extra `buckets`
     "deltalake": {"run/export_delta.py"},  # of the extra `delta`
     "reverse_geocode": {"run/places.py"},  # of the extra `geo`
     "adbc_driver_manager": {"sources/postgres_server.py"},  # of the extra `postgres`
     "adbc_driver_postgresql": {"sources/postgres_server.py"},
-    "torch": {"search/gpu.py", "run/knn_contenders.py"},  # of the extra `gpu`
+    "torch": {"search/gpu.py", "run/knn_contenders.py", "models/import_torch.py"},  # of the extras `gpu` and `torch`
     "sklearn": {"models", "run/knn_contenders.py"},
     "faiss": {"run/knn_contenders.py"},
     "usearch": {"run/knn_contenders.py"},

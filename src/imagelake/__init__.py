@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from imagelake.errors import ImagelakeError
 
 if TYPE_CHECKING:
-    from imagelake.api import Lake
+    from imagelake.api import Lake, extract_source
     from imagelake.api import open_lake as open  # noqa: A004  (imagelake.open reads well, and nobody imports it bare)
     from imagelake.lake.info import LakeInfo
     from imagelake.models.manifest import Manifest
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     from imagelake.run.export import ExportReport
     from imagelake.run.extract import ExtractReport
     from imagelake.run.ingest import IngestReport
+    from imagelake.run.pipeline_options import ExtractOptions
+    from imagelake.run.pipeline_options import read_options as read_pipeline
     from imagelake.run.places import PlacesReport
     from imagelake.run.progress import Progress
     from imagelake.run.quality import QualityOptions, QualityReport
+    from imagelake.run.runs import RunInfo
     from imagelake.run.search import Match, SearchOptions
     from imagelake.run.tags import TagReport
     from imagelake.sources.source import Source
+    from imagelake.steps.pipeline import Pipeline
 
 __version__ = "0.1.0"
 
@@ -42,6 +46,7 @@ __all__ = [
     "DuplicateOptions",
     "DuplicateReport",
     "ExportReport",
+    "ExtractOptions",
     "ExtractReport",
     "GroupedImage",
     "ImagelakeError",
@@ -50,15 +55,19 @@ __all__ = [
     "LakeInfo",
     "Manifest",
     "Match",
+    "Pipeline",
     "PlacesReport",
     "Progress",
     "QualityOptions",
     "QualityReport",
+    "RunInfo",
     "SearchOptions",
     "Source",
     "TagReport",
+    "extract_source",
     "model",
     "open",
+    "read_pipeline",
 ]
 
 _HOMES = {
@@ -67,21 +76,26 @@ _HOMES = {
     "DuplicateReport": ("imagelake.run.duplicates", "DuplicateReport"),
     "GroupedImage": ("imagelake.run.duplicates", "GroupedImage"),
     "ExportReport": ("imagelake.run.export", "ExportReport"),
+    "ExtractOptions": ("imagelake.run.pipeline_options", "ExtractOptions"),
     "ExtractReport": ("imagelake.run.extract", "ExtractReport"),
     "IngestReport": ("imagelake.run.ingest", "IngestReport"),
     "Lake": ("imagelake.api", "Lake"),
     "LakeInfo": ("imagelake.lake.info", "LakeInfo"),
     "Manifest": ("imagelake.models.manifest", "Manifest"),
     "Match": ("imagelake.run.search", "Match"),
+    "Pipeline": ("imagelake.steps.pipeline", "Pipeline"),
     "PlacesReport": ("imagelake.run.places", "PlacesReport"),
     "QualityOptions": ("imagelake.run.quality", "QualityOptions"),
     "QualityReport": ("imagelake.run.quality", "QualityReport"),
     "TagReport": ("imagelake.run.tags", "TagReport"),
     "Progress": ("imagelake.run.progress", "Progress"),
+    "RunInfo": ("imagelake.run.runs", "RunInfo"),
     "SearchOptions": ("imagelake.run.search", "SearchOptions"),
     "Source": ("imagelake.sources.source", "Source"),
+    "extract_source": ("imagelake.api", "extract_source"),
     "model": ("imagelake.models.zoo", "manifest"),
     "open": ("imagelake.api", "open_lake"),
+    "read_pipeline": ("imagelake.run.pipeline_options", "read_options"),
 }
 
 

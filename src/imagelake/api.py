@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -14,19 +14,23 @@ from imagelake.lake import info, sql
 from imagelake.lake.tables import Tables, open_tables
 from imagelake.models.embedder import settle_default
 from imagelake.models.manifest import Manifest
-from imagelake.run import duplicates, export, extract, grid, ingest, places, quality, tags, watch
+from imagelake.run import duplicates, engines, export, grid, ingest, places, quality, runs, tags, watch
 from imagelake.run.duplicates import DuplicateOptions, DuplicateReport
 from imagelake.run.export import ExportReport
 from imagelake.run.extract import ExtractReport
+from imagelake.run.extract import extract as run_here
 from imagelake.run.ingest import IngestReport
+from imagelake.run.pipeline_options import EmbedOptions, ExtractOptions
 from imagelake.run.places import PlacesReport
 from imagelake.run.progress import Progress
 from imagelake.run.quality import QualityOptions, QualityReport
+from imagelake.run.runs import RunInfo
 from imagelake.run.search import Match, Searcher, SearchOptions, random_ids, read_query
 from imagelake.run.tags import TagReport
 from imagelake.search.index import ExactIndex
 from imagelake.sources.open import open_source
 from imagelake.sources.source import Source
+from imagelake.steps.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,28 @@ class Lake:
         """
         return tags.tag(self.tables, where, add, remove)
 
-    def extract(self, model: Manifest | None = None, progress: Progress | None = None) -> ExtractReport:
-        """Give every image a vector of the model (by default, the default model) where it has none yet.
+    def extract(
+        self, what: Manifest | Pipeline | ExtractOptions | None = None, progress: Progress | None = None
+    ) -> ExtractReport:
+        """Give every image what it lacks: by default, a vector of the default model.
+
+        Args:
+            what: a model; or the steps to do, as a `Pipeline` or as `ExtractOptions`, which a TOML file holds.
+            progress: told how far it is.
 
         Raises:
-            ModelError: the model's weights are missing or wrong.
+            ModelError: a model is not known, or its weights are missing or wrong.
+            InputError: the steps do not go together.
+            MissingExtraError: an engine is asked for that is not installed.
         """
-        return extract.extract(self.tables, model or self.default_model(progress), progress)
+        if isinstance(what, ExtractOptions):
+            return engines.run_extraction(self.tables, what, progress)
+        pipeline = what if isinstance(what, Pipeline) else Pipeline(embed=what or self.default_model(progress))
+        return run_here(self.tables, pipeline, progress)
+
+    def runs(self) -> list[RunInfo]:
+        """Past runs of ingest, extract and receive, the newest first."""
+        return runs.list_runs(self.tables)
 
     def default_model(self, progress: Progress | None = None) -> Manifest:
         """The model that `extract` takes where none is given, on this processor."""
@@ -96,6 +115,9 @@ class Lake:
         where: str | None = None,
         exclude_self: bool = False,
         embedding_set: str | None = None,
+        codes: bool = False,
+        coder: str | None = None,
+        rerank: int = 0,
     ) -> list[Match]:
         """The `k` images nearest to a picture (a path, or a picture's bytes): exact, ordered by (distance, id).
 
@@ -105,13 +127,17 @@ class Lake:
             where: an SQL predicate over the images table, such as `"width > 1000 AND latitude IS NOT NULL"`.
             exclude_self: leave out the query itself.
             embedding_set: which vectors to search, where the lake has several sets.
+            codes: search by binary codes: then a distance counts the bits that differ.
+            coder: whose codes, where the lake has those of several.
+            rerank: with codes, so many of the nearest are compared again by their vectors, exactly.
 
         Raises:
             InputError: the picture cannot be read, the predicate is wrong, or there are no vectors yet.
             ImageError: the query is no picture.
         """
         data = picture if isinstance(picture, bytes) else read_query(picture)
-        return self._searcher(SearchOptions(k, where, exclude_self, embedding_set)).by_bytes(data)
+        options = SearchOptions(k, where, exclude_self, embedding_set, codes, coder, rerank)
+        return self._searcher(options).by_bytes(data)
 
     def search_grid(
         self, picture: str | os.PathLike[str], out: str | os.PathLike[str], options: SearchOptions
@@ -194,7 +220,7 @@ class Lake:
     def without_vector(self, embedding_set: str | None = None) -> int:
         """How many more images than vectors there are in the set that a search uses: those it cannot find."""
         searcher = self._searcher(SearchOptions(embedding_set=embedding_set))
-        return max(0, self.tables.images.count() - searcher.vectors.count())
+        return max(0, self.tables.images.count() - searcher.image_count())
 
     def sql(self, query: str) -> pa.Table:
         """The answer to one SELECT over the tables `images`, `regions`, `predictions`, `rejections`, `receipts`, and
@@ -228,3 +254,23 @@ def open_lake(root: str | os.PathLike[str], *, create: bool = False) -> Lake:
         LakeReadOnlyError: a lake was to be made where this user may not write.
     """
     return Lake(open_tables(root, create=create))
+
+
+def extract_source(
+    source: str, to: str, options: ExtractOptions | None = None, progress: Progress | None = None
+) -> ExtractReport:
+    """Do the steps with pictures that are in no lake, and write what comes out as Parquet files.
+
+    Args:
+        source: what `imagelake ingest` takes: a folder, a bucket, a database, a list of addresses, ...
+        to: a new or empty folder, or one where the same was stopped, which goes on; with the engine `spark`, any
+            address that Spark writes to.
+        options: the steps; None embeds with the default model.
+        progress: told how far it is.
+
+    Raises:
+        InputError: the source does not exist, `to` holds something else, or the steps do not go together.
+        ModelError: a model is not known, or its weights are missing or wrong.
+    """
+    asked = options or ExtractOptions(embed=EmbedOptions())
+    return engines.run_extraction(None, replace(asked, source=source, to=to), progress)

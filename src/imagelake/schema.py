@@ -131,6 +131,7 @@ REGIONS = pa.schema(
         pa.field("score", pa.float32()),
         pa.field("model", pa.string()),
         pa.field("fingerprint", pa.string()),
+        pa.field("fallback", pa.bool_()),  # the whole picture, because nothing was found in it; null: no
     ]
 )
 
@@ -154,7 +155,7 @@ REJECTIONS = pa.schema(
         _key("id"),  # hash of URI and content
         pa.field("uri", pa.string(), nullable=False),
         pa.field("content_id", pa.string()),  # null where nothing could be read
-        pa.field("stage", pa.string(), nullable=False),  # read, describe, embed
+        pa.field("stage", pa.string(), nullable=False),  # read, describe; of an extraction: decode, detect, embed
         pa.field("reason", pa.string(), nullable=False),
         pa.field("byte_size", pa.int64()),
         pa.field("rejected_at", _TIME),
@@ -175,6 +176,10 @@ RECEIPTS = pa.schema(
         pa.field("finished_at", _TIME),
         pa.field("last_uri", pa.string()),  # where a source that can go on has come to; null for others
         pa.field("at_end", pa.bool_()),  # whether that was its end
+        pa.field("run", pa.string()),  # which run of a command it belongs to; null: an older imagelake did not say
+        pa.field("started_at", _TIME),  # of the run
+        pa.field("engine", pa.string()),  # local, spark
+        pa.field("stages", pa.string()),  # seconds by stage, all threads added up, as a JSON object
     ]
 )
 
@@ -184,4 +189,50 @@ def embeddings(dimensions: int, manifest_json: str, fingerprint: str) -> pa.Sche
     return pa.schema(
         [_key("id"), pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False)],
         metadata={"imagelake:manifest": manifest_json, "imagelake:fingerprint": fingerprint},
+    )
+
+
+def region_embeddings(dimensions: int, manifest_json: str, fingerprint: str, pipeline_json: str) -> pa.Schema:
+    """One embedding set of regions: as `embeddings`, with the image that each region lies in."""
+    plain = embeddings(dimensions, manifest_json, fingerprint)
+    columns = [*plain, pa.field("image_id", pa.string(), nullable=False)]
+    return pa.schema(columns, metadata={**plain.metadata, b"imagelake:pipeline": pipeline_json.encode()})
+
+
+def extracted(dimensions: int | None, bits: int | None) -> pa.Schema:
+    """What `steps.extract` yields: one row a picture, or one a region that is kept.
+
+    `vector` is there where `dimensions` are given, `code` where `bits` are. `decode_s` and so on are seconds.
+    """
+    vector = [] if dimensions is None else [pa.field("vector", pa.list_(pa.float32(), dimensions))]
+    code = [] if bits is None else [pa.field("code", pa.binary(bits // 8))]
+    return pa.schema([
+        pa.field("image_id", pa.string()),
+        pa.field("uri", pa.string()),  # null for an image of a lake, which may have several
+        pa.field("region_id", pa.string()),  # null: the picture as a whole
+        pa.field("box_xyxy", pa.list_(pa.float32(), 4)),  # in [0, 1] of the upright picture
+        pa.field("label", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("fallback", pa.bool_()),  # nothing was found: the box is the whole picture
+        *vector,
+        *code,
+        pa.field("error", pa.string()),
+        pa.field("stage", pa.string()),  # where it failed: read, decode, detect, embed
+        *(pa.field(f"{stage}_s", pa.float32()) for stage in STAGES),
+    ])  # fmt: skip
+
+
+STAGES = ("read", "decode", "detect", "embed")
+"""The parts of an extraction whose seconds are told."""
+
+
+def codes(bits: int, manifest_json: str, fingerprint: str, embeddings: str) -> pa.Schema:
+    """Binary codes of one embedding set by one coder: `embeddings` is the fingerprint of the vectors.
+
+    Bits are packed as `numpy.packbits` does: bit 0 is the highest of the first byte.
+    """
+    told = {"manifest": manifest_json, "fingerprint": fingerprint, "embeddings": embeddings}
+    return pa.schema(
+        [_key("id"), pa.field("code", pa.binary(bits // 8), nullable=False)],
+        metadata={f"imagelake:{name}": text for name, text in told.items()},
     )

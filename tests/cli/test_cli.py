@@ -29,7 +29,14 @@ VERBS = [
     "info",
     "sql",
     "rejections",
-    "models",
+    "models list",
+    "models add",
+    "models show",
+    "models check",
+    "models remove",
+    "models pull",
+    "models import",
+    "runs",
     "delete",
     "optimize",
     "versions",
@@ -102,7 +109,7 @@ def test_search(filled):
     """A list of id, uri and distance, ordered; the query itself first unless it is left out."""
     query = ("search", filled / "photos" / "2.jpg", "--lake", filled / "t.lake", "-k", 4)
     matches = answer(*query)
-    assert [set(match) for match in matches] == [{"id", "uri", "distance"}] * 4
+    assert [set(match) for match in matches] == [{"id", "uri", "distance", "box_xyxy", "label"}] * 4
     assert matches[0]["uri"].endswith("/2.jpg")
     assert matches[0]["distance"] == 0
     assert matches == sorted(matches, key=lambda m: (m["distance"], m["id"]))

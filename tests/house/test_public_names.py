@@ -14,6 +14,7 @@ PUBLIC = {
     "DuplicateOptions",
     "DuplicateReport",
     "ExportReport",
+    "ExtractOptions",
     "ExtractReport",
     "GroupedImage",
     "ImagelakeError",
@@ -22,15 +23,19 @@ PUBLIC = {
     "LakeInfo",
     "Manifest",
     "Match",
+    "Pipeline",
     "PlacesReport",
     "Progress",
     "QualityOptions",
     "QualityReport",
+    "RunInfo",
     "SearchOptions",
     "Source",
     "TagReport",
+    "extract_source",
     "model",
     "open",
+    "read_pipeline",
 }
 
 

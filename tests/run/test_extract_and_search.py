@@ -117,7 +117,7 @@ def test_an_image_that_cannot_be_embedded_is_a_rejection(filled, photos):
     broken.tables.images.insert_new(kept.append_column("bytes", pa.array([b"rotten"], pa.large_binary())))
     report = broken.extract()
     assert (report.found, report.added, report.rejected) == (12, 11, 1)
-    assert [row["stage"] for row in broken.rejections().to_pylist()] == ["embed"]
+    assert [row["stage"] for row in broken.rejections().to_pylist()] == ["decode"]
 
 
 def test_opening_nothing(tmp_path):

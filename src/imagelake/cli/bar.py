@@ -33,20 +33,35 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed else "")
 
 
+class _Rejected(ProgressColumn):
+    """How many were rejected so far; nothing where none was."""
+
+    def render(self, task: Task) -> Text:
+        rejected = task.fields.get("rejected", 0)
+        return Text(f"{rejected:,} rejected" if rejected else "")
+
+
 class Bar:
     """A progress bar with rate and time left. A `Progress` of imagelake, drawn by rich's."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("", total=None, visible=False)
+        self._rejected = 0
 
     def start(self, task: str, total: int | None) -> None:
         """Show the bar."""
-        self._progress.reset(self._task, description=task, total=total, visible=True)
+        self._progress.reset(self._task, description=task, total=total, visible=True, rejected=0)
+        self._rejected = 0
 
     def advance(self, count: int) -> None:
         """Move the bar."""
         self._progress.advance(self._task, count)
+
+    def reject(self, count: int) -> None:
+        """Show how many were rejected so far."""
+        self._rejected += count
+        self._progress.update(self._task, rejected=self._rejected)
 
     def say(self, message: str) -> None:
         """One line above the bar."""
@@ -66,6 +81,7 @@ def progress_bar() -> Iterator[Bar]:
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(compact=True),
+        _Rejected(),
     )
     try:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

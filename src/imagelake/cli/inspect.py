@@ -1,4 +1,4 @@
-"""`imagelake info`, `sql`, `rejections` and `models`: look at what is there."""
+"""`imagelake info`, `sql` and `rejections`: look at what is there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imagelake.files import display_name
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    for verb in (info, sql, rejections, models):
+    for verb in (info, sql, rejections):
         app.command()(verb)
 
 
@@ -42,9 +42,12 @@ def info(lake: LakeOption, json: JsonOption = False) -> None:
         ("rejections", f"{found.rejections:,}"),
     ]
     for embedding_set in found.embedding_sets:
-        size = "x".join(map(str, embedding_set.input_size_wh))
-        made = f"{embedding_set.precision}, {size} px, {embedding_set.pooling} pooling, {embedding_set.metric}"
-        rows.append((embedding_set.name, f"{embedding_set.vectors:,} vectors of {embedding_set.dimensions:,} ({made})"))
+        size = "x".join(map(str, embedding_set.input_size_wh or ()))
+        made = f"{embedding_set.precision}, " + (f"{size} px, " if size else "")
+        made += f"{embedding_set.pooling} pooling, {embedding_set.metric}"
+        of = f"of regions by {embedding_set.detector}, " if embedding_set.detector else ""
+        count = f"{embedding_set.vectors:,} vectors of {embedding_set.dimensions:,}"
+        rows.append((embedding_set.name, f"{count} ({of}{made})"))
     write_table(["what", "value"], rows)
 
 
@@ -89,52 +92,3 @@ def rejections(lake: LakeOption, json: JsonOption = False) -> None:
             ["file", "stage", "reason", "uri"],
             [(display_name(r["uri"]), r["stage"], r["reason"], r["uri"]) for r in rows],
         )
-
-
-def models(json: JsonOption = False) -> None:
-    """List the models.
-
-    What is installed, where it comes from, its licence and size.
-
-    \b
-    Example:
-      imagelake models
-    """
-    from imagelake.models import zoo
-
-    rows = [
-        {
-            "name": model.name,
-            "task": model.task,
-            "installed": zoo.installed(model),
-            "source": model.source_package,
-            "licence": model.licence,
-            "bytes": model.size_bytes,
-            "input_size_wh": model.input_size_wh,
-            "pooling": model.pooling,
-            "metric": model.metric,
-            "dimensions": model.dimensions,
-            "precision": zoo.manifest(model.name).precision,
-        }
-        for model in zoo.models()
-    ]
-    if json:
-        write_json(rows)
-        return
-    columns = ["name", "installed", "source", "licence", "size", "input", "vector"]
-    write_table(
-        columns,
-        [
-            (
-                row["name"],
-                "yes" if row["installed"] else "no",
-                row["source"],
-                row["licence"],
-                f"{row['bytes'] / 1e6:.1f} MB",  # type: ignore[operator]
-                "x".join(map(str, row["input_size_wh"])),  # type: ignore[call-overload]
-                f"{row['dimensions']} ({row['pooling']}, {row['metric']}, {row['precision']})",
-            )
-            for row in rows
-        ],
-        right=["size"],
-    )

@@ -32,7 +32,16 @@ def search(
         int | None, typer.Option(metavar="N", help="N random images of the lake as queries.", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same random images again.", show_default=False)] = None,
-    embedding_set: Annotated[str | None, typer.Option("--set", help="Which embedding set.", show_default=False)] = None,
+    embedding_set: Annotated[
+        str | None, typer.Option("--set", help="Which embedding set; regions: the one of regions.", show_default=False)
+    ] = None,
+    codes: Annotated[bool, typer.Option("--codes", help="Search by binary codes: see `imagelake codes`.")] = False,
+    coder: Annotated[
+        str | None, typer.Option(help="With --codes: whose codes, where there are several.", show_default=False)
+    ] = None,
+    rerank: Annotated[
+        int, typer.Option(metavar="N", help="With --codes: compare the N nearest again by their vectors.")
+    ] = 0,
     json: JsonOption = False,
 ) -> None:
     """Find the images nearest to a picture.
@@ -42,12 +51,14 @@ def search(
     \b
     Examples:
       imagelake search cat.jpg --lake photos.lake -k 5 --grid out.png
+      imagelake search shoe.jpg --lake shop.lake --set regions
       imagelake search --random 5 --lake photos.lake --grid out.png
       imagelake search cat.jpg --lake photos.lake --where "latitude is not null"
+      imagelake search cat.jpg --lake photos.lake --codes --rerank 100
     """
     if (picture is None) == (random is None):
         raise InputError("Give either a picture or --random N. Example: imagelake search cat.jpg --lake photos.lake")
-    options = imagelake.SearchOptions(k, where, exclude_self, embedding_set)
+    options = imagelake.SearchOptions(k, where, exclude_self, embedding_set, codes, coder, rerank)
     opened = imagelake.open(lake)
     if random is not None:
         found = opened.search_random(random, options, seed=seed, out=grid)
@@ -76,4 +87,7 @@ def _plain_search(lake: imagelake.Lake, picture: str, options: imagelake.SearchO
         where=options.where,
         exclude_self=options.exclude_self,
         embedding_set=options.embedding_set,
+        codes=options.codes,
+        coder=options.coder,
+        rerank=options.rerank,
     )

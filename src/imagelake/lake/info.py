@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from imagelake.lake.sql import query
 from imagelake.lake.tables import Tables, manifest_text
@@ -11,14 +12,29 @@ from imagelake.lake.tables import Tables, manifest_text
 
 @dataclass(frozen=True)
 class EmbeddingSetInfo:
-    """One embedding set: whose vectors, how many, how long."""
+    """One embedding set: whose vectors, how many, how long.
+
+    Attributes:
+        name: of the set.
+        model: what made the vectors.
+        of: `"images"` or `"regions"`.
+        detector: what found the regions; None for whole pictures.
+        precision: of the model's arithmetic.
+        pooling: how a feature map became a vector.
+        metric: how vectors are compared.
+        input_size_wh: what the model takes, in pixels; None where its manifest says it in other words.
+        dimensions: the length of a vector.
+        vectors: how many there are.
+    """
 
     name: str
     model: str
+    of: str
+    detector: str | None
     precision: str
     pooling: str
     metric: str
-    input_size_wh: tuple[int, int]
+    input_size_wh: tuple[int, int] | None
     dimensions: int
     vectors: int
 
@@ -71,13 +87,22 @@ def _set_info(tables: Tables, name: str) -> EmbeddingSetInfo:
     table = tables.embeddings(name)
     columns = table.schema
     manifest = json.loads(manifest_text(table))
+    told = manifest.get("head", manifest)  # of a registered model, these stand with its head
+    size = manifest.get("input_size_wh")
+    pipeline = (columns.metadata or {}).get(b"imagelake:pipeline")
     return EmbeddingSetInfo(
         name=name,
         model=manifest["name"],
+        of="images" if pipeline is None else "regions",
+        detector=None if pipeline is None else _detector(json.loads(pipeline)),
         precision=manifest["precision"],
-        pooling=manifest["pooling"],
-        metric=manifest["metric"],
-        input_size_wh=tuple(manifest["input_size_wh"]),
+        pooling=told["pooling"],
+        metric=told["metric"],
+        input_size_wh=None if size is None else (size[0], size[1]),
         dimensions=columns.field("vector").type.list_size,
         vectors=table.count(),
     )
+
+
+def _detector(pipeline: dict[str, Any]) -> str:
+    return str(json.loads(pipeline["detect"]["model"]).get("name", "subject"))

@@ -189,6 +189,14 @@ class Table:
                 return self._newest().schema.empty_table().select(list(columns))
             return self._newest().to_table(columns=list(columns), filter=one_of(key, values))
 
+    def take(self, row_ids: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """Columns, `_rowid` may be one, of those rows with these row ids that are there still, in their order."""
+        with our_errors(self.uri):
+            dataset = self._newest()
+            if not row_ids:
+                return dataset.scanner(columns=list(columns), limit=0, with_row_id="_rowid" in columns).to_table()
+            return dataset._take_rows(list(row_ids), columns=list(columns))  # noqa: SLF001  (no other way in 14.0.2)
+
     def read_bytes(self, row_ids: Sequence[int]) -> list[bytes | None]:
         """The bytes of the rows with these row ids, in their order."""
         with our_errors(self.uri):

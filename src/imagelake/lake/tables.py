@@ -61,15 +61,16 @@ class Tables:
         """One row per finished piece of work."""
         return Table(self._address("receipts"))
 
-    def embedding_sets(self) -> list[str]:
-        """The names of the embedding sets, sorted."""
+    def embedding_sets(self, *, of_regions: bool = True) -> list[str]:
+        """The names of the embedding sets, sorted; with `of_regions` false, only those of whole images."""
         below = f"{self.root}/embeddings"
         sets = table.names_below(below) if is_remote(below) else _names_below(Path(below))
         # Not one that is half made, or that another program put there.
-        return [name for name in sets if self._is_ours(Table(self._address(f"embeddings/{name}")))]
+        return [name for name in sets if self._is_wanted(Table(self._address(f"embeddings/{name}")), of_regions)]
 
-    def _is_ours(self, table: Table) -> bool:
-        return table.exists() and b"imagelake:manifest" in (table.schema.metadata or {})
+    def _is_wanted(self, table: Table, of_regions: bool) -> bool:  # noqa: FBT001  (private)
+        told = (table.schema.metadata or {}) if table.exists() else {}
+        return b"imagelake:manifest" in told and (of_regions or b"imagelake:pipeline" not in told)
 
     def embeddings(self, name: str) -> Table:
         """The embedding set `name`.
@@ -89,14 +90,36 @@ class Tables:
             self._address(f"embeddings/{name}"), columns.with_metadata({**(columns.metadata or {}), **made})
         )
 
+    def code_sets(self) -> list[str]:
+        """The names of the sets of binary codes, sorted."""
+        below = f"{self.root}/codes"
+        sets = table.names_below(below) if is_remote(below) else _names_below(Path(below))
+        return [name for name in sets if self._is_wanted(Table(self._address(f"codes/{name}")), of_regions=True)]
+
+    def codes(self, name: str) -> Table:
+        """The set of binary codes `name`.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if name not in self.code_sets():
+            known = ", ".join(self.code_sets()) or "none yet; `imagelake codes write` makes one"
+            raise InputError(f"This lake has no codes {name!r}. It has: {known}.")
+        return Table(self._address(f"codes/{name}"))
+
+    def create_codes(self, name: str, columns: pa.Schema) -> Table:
+        """The set of binary codes `name`, created where it is missing."""
+        return table.create(self._address(f"codes/{name}"), columns)
+
     def index_folder(self, name: str) -> Path | None:
         """Where the search index of an embedding set is kept, or None where the lake is in a bucket."""
         return None if is_remote(self.root) else Path(self.root) / "indexes" / name
 
     def all(self) -> dict[str, Table]:
-        """Every table by the name that SQL knows it under; an embedding set is `embeddings/NAME`."""
+        """Every table by the name that SQL knows it under: `embeddings/NAME`, `codes/NAME` and the fixed ones."""
         tables = {name: Table(self._address(name)) for name in _FIXED}
-        return tables | {f"embeddings/{name}": self.embeddings(name) for name in self.embedding_sets()}
+        tables |= {f"embeddings/{name}": self.embeddings(name) for name in self.embedding_sets()}
+        return tables | {f"codes/{name}": self.codes(name) for name in self.code_sets()}
 
 
 def open_tables(root: str | os.PathLike[str], *, create: bool = False) -> Tables:
@@ -138,7 +161,7 @@ def _refuse_foreign_folder(address: str) -> None:
     if is_remote(address):
         return
     path = Path(address)
-    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "indexes", "incoming"}
+    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "codes", "indexes", "incoming"}
     found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     foreign = [name for name in found if name not in own and not name.startswith(".")]
     if foreign:

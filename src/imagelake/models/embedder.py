@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from imagelake.errors import ModelError
 from imagelake.models import zoo
 from imagelake.models.graph_cache import OnProgress, load_graph
-from imagelake.models.manifest import Manifest
+from imagelake.models.manifest import Manifest, Metric
 from imagelake.models.runtime import Runtime
 from imagelake.pixels.fit import fit
 
@@ -33,6 +33,26 @@ class Embedder:
 
     manifest: Manifest
     runtime: Runtime
+
+    @property
+    def dimensions(self) -> int:
+        """The length of one vector."""
+        return self.manifest.dimensions
+
+    @property
+    def metric(self) -> Metric:
+        """How vectors are compared: `"cosine"` or `"l2"`."""
+        return self.manifest.metric
+
+    @property
+    def batch(self) -> int:
+        """How many pictures one call of the runtime takes well."""
+        return BATCH
+
+    @property
+    def min_side(self) -> int:
+        """The shorter side that a picture should keep when it is decoded at a smaller scale, in pixels."""
+        return max(self.manifest.input_size_wh)
 
     def prepare(self, image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Bring an upright picture, uint8 [h, w, 3], to the size that `embed` takes, uint8 [H, W, 3].

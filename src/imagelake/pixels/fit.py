@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from imagelake.errors import InputError
+from imagelake.pixels.resampling import scale_smoothly
 
 BAR_GRAY = 127
-_LONGEST_STEP = 3.0
 
 
 def fit(
@@ -69,22 +68,4 @@ def _letterbox(image_rgb: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArra
 
 
 def _scale(image_rgb: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Average 2x2 pixels while both sides have at least twice the size, then interpolate.
-
-    One `INTER_AREA` pass costs as much as decoding the JPEG; averaging exactly 2x2 pixels runs on vector instructions
-    and is six times as fast. Interpolation alone would skip pixels where one side is still far too long (a panorama
-    squashed to a square): from a factor of 3 on, that last step is the slow average. An odd last row or column is
-    left out of a 2x2 step.
-    """
-    while image_rgb.shape[1] >= 2 * size_wh[0] and image_rgb.shape[0] >= 2 * size_wh[1]:
-        half_w, half_h = image_rgb.shape[1] // 2, image_rgb.shape[0] // 2
-        image_rgb = _resize(image_rgb[: 2 * half_h, : 2 * half_w], (half_w, half_h), cv2.INTER_AREA)
-    height, width = image_rgb.shape[:2]
-    if (width, height) != size_wh:
-        far = max(width / size_wh[0], height / size_wh[1]) >= _LONGEST_STEP
-        image_rgb = _resize(image_rgb, size_wh, cv2.INTER_AREA if far else cv2.INTER_LINEAR)
-    return np.ascontiguousarray(image_rgb)
-
-
-def _resize(image_rgb: NDArray[np.uint8], size_wh: tuple[int, int], interpolation: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(image_rgb, size_wh, interpolation=interpolation), dtype=np.uint8)
+    return scale_smoothly(image_rgb, size_wh)[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+
+from imagelake.pixels.lettering import spell
 
 _SCALE = 2  # everything is drawn at twice its size, so that it is crisp on dense screens
 _CELL, _MARGIN, _GAP, _FRAME, _ROW_GAP, _QUERY_GAP = 224, 28, 14, 3, 22, 30
@@ -120,7 +121,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     """Return text on one line that can be drawn, its middle left out where it is wider than `width` pixels."""
-    text = _spell(text)
+    text = spell(text)
     if font.getlength(text) <= width:
         return text
     low, high = 0, len(text)
@@ -131,21 +132,6 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, widt
         else:
             high = middle - 1
     return _cut(text, low)
-
-
-def _spell(text: str) -> str:
-    """Return text on one line with the letters that the built-in font can draw: accents taken off where that helps."""
-    return " ".join("".join(map(_spell_letter, text)).split())
-
-
-def _spell_letter(letter: str) -> str:
-    """Return a letter without its accents if that makes it ASCII; `?` for what is no letter in any script."""
-    if letter.isascii() and (letter.isprintable() or letter.isspace()):
-        return letter
-    if unicodedata.category(letter) in {"Cc", "Cs"}:  # control characters, and bytes of a name that are no text
-        return "?"
-    plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(part))
-    return plain if plain.isascii() else letter
 
 
 def _cut(text: str, kept: int) -> str:

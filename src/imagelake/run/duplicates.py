@@ -25,7 +25,9 @@ from imagelake.errors import ImageError, InputError
 from imagelake.files import display_name
 from imagelake.lake.table import Table
 from imagelake.lake.tables import Tables, manifest_text
-from imagelake.models.manifest import Manifest, from_json
+from imagelake.models.choice import metric_of, read_text
+from imagelake.models.file_manifest import FileManifest
+from imagelake.models.manifest import Manifest
 from imagelake.models.zoo import default_manifest
 from imagelake.pixels.decode import decode_rgb
 from imagelake.pixels.grid import Cell, draw_grid, save_png
@@ -141,7 +143,7 @@ class _Vectors:
 
     name: str
     table: Table
-    manifest: Manifest
+    manifest: Manifest | FileManifest
     distance: float
 
 
@@ -232,17 +234,17 @@ def _choose_vectors(tables: Tables, options: DuplicateOptions) -> _Vectors:
     table = tables.embeddings(name)
     if table.count() == 0:
         raise InputError(f"No image has a vector in {name} yet. Run: imagelake extract --lake {tables.root}")
-    manifest = from_json(manifest_text(table))
-    distance = options.embedding_distance
-    if distance is None and manifest.metric != "cosine":
-        raise InputError(
-            f"{name} compares by {manifest.metric}, where no distance is known. Give --embedding-distance."
-        )
+    if "image_id" in table.schema.names:
+        raise InputError(f"{name} has vectors of regions, not of images. Choose another embedding set.")
+    manifest = read_text(manifest_text(table))
+    distance, metric = options.embedding_distance, metric_of(manifest)
+    if distance is None and metric != "cosine":
+        raise InputError(f"{name} compares by {metric}, where no distance is known. Give --embedding-distance.")
     return _Vectors(name, table, manifest, EMBEDDING_DISTANCE if distance is None else distance)
 
 
 def _standard_set(tables: Tables) -> str:
-    sets = tables.embedding_sets()
+    sets = tables.embedding_sets(of_regions=False)
     if not sets:
         raise InputError(f"No image has a vector yet. Run: imagelake extract --lake {tables.root}")
     default = [set_name(default_manifest(precision)) for precision in ("auto", "int8", "fp32")]
@@ -277,7 +279,7 @@ def _reaches(images: pa.Table, plan: _Plan, options: DuplicateOptions) -> list[t
         _note(plan, int((~telling).sum()), "too plain for a hash to tell them apart; they were not compared by hash.")
     if plan.vectors is not None:
         vectors, rows = _read_vectors(images, plan.vectors, flat)
-        limit, metric = plan.vectors.distance, plan.vectors.manifest.metric
+        limit, metric = plan.vectors.distance, metric_of(plan.vectors.manifest)
         reaches.append(("embedding", vector_reach(vectors, rows, images.num_rows, limit, metric)))
         _note(plan, int(flat.sum()), "of one color; they were not compared by embedding.")
         missing = images.num_rows - len(rows) - int(flat.sum())

@@ -14,6 +14,7 @@ from imagelake.errors import InputError
 from imagelake.files import display_name
 from imagelake.lake.tables import Tables, uris_of
 from imagelake.pixels.decode import decode_rgb
+from imagelake.pixels.draw import draw_boxes
 from imagelake.pixels.grid import Cell, draw_grid, save_png
 from imagelake.pixels.reduction import reduce_to
 from imagelake.run.search import Match
@@ -55,6 +56,8 @@ def _row(tables: Tables, answer: Answer) -> list[Cell]:
     cells = [Cell(_decode_for_cell(query or b""), "query", answer.query_name)]
     for match in answer.matches:
         image = _decode_for_cell(stored[match.id])
+        if match.box_xyxy is not None:
+            image = draw_boxes(image, np.array([match.box_xyxy], np.float32), [""])
         cells.append(Cell(image, f"{match.distance:.4f}", display_name(match.uri)))
     return cells
 

@@ -19,7 +19,7 @@ from imagelake.run.annotations import add_regions
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent, counted
-from imagelake.run.receipts import Counts, Position, Rejection, last_position, write_receipt, write_rejections
+from imagelake.run.receipts import Counts, Position, Rejection, last_position, new_run, write_receipt, write_rejections
 from imagelake.run.told import labels_of, union, with_time_and_place
 from imagelake.sources.source import Resumable, Source, complete
 from imagelake.steps.describe import FINGERPRINT, Describe
@@ -69,7 +69,7 @@ def ingest(
         InputError: `new_only` is given, and the source cannot start after a URI.
     """
     progress = progress or Silent()
-    began = time.monotonic()
+    began, run = time.monotonic(), new_run("local")
     for table, columns in ((tables.images, schema.IMAGES), (tables.receipts, schema.RECEIPTS)):
         table.add_columns(columns)
     name = source.name
@@ -86,10 +86,13 @@ def ingest(
         counts = commit_piece(tables, piece)
         last_uri = piece.column("uri")[-1].as_py()
         position = Position(last_uri, at_end=False) if goes_on else None
-        write_receipt(tables, "ingest", subject, FINGERPRINT, counts, time.monotonic() - since, position)
+        write_s = time.monotonic() - since
+        stages = {"write": write_s}
+        write_receipt(tables, "ingest", subject, FINGERPRINT, counts, write_s, run, position=position, stages=stages)
         total += counts
     if goes_on and last_uri is not None:
-        write_receipt(tables, "ingest", subject, FINGERPRINT, Counts(), 0.0, Position(last_uri, at_end=True))
+        end = Position(last_uri, at_end=True)
+        write_receipt(tables, "ingest", subject, FINGERPRINT, Counts(), 0.0, run, position=end)
     for table in (tables.images, tables.receipts, tables.rejections):
         table.tidy()
     seconds = time.monotonic() - began
@@ -245,6 +248,6 @@ def _forget_rejections(tables: Tables, uris: list[str]) -> None:
     if tables.rejections.count() == 0:
         return
     for part in in_parts(uris):
-        stale = f"({one_of('uri', part)}) AND stage != 'embed'"
+        stale = f"({one_of('uri', part)}) AND stage NOT IN ('decode', 'detect', 'embed')"
         if tables.rejections.count(stale):
             tables.rejections.delete(stale)

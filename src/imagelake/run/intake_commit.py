@@ -18,7 +18,7 @@ from imagelake.lake.tables import Tables
 from imagelake.run.ingest import IngestReport, commit_piece, ingest
 from imagelake.run.intake_spool import Leftover, Segment, Spool, set_aside, spool_folder, sync_folder
 from imagelake.run.progress import Progress
-from imagelake.run.receipts import Counts, write_receipt
+from imagelake.run.receipts import Counts, new_run, write_receipt
 from imagelake.steps.describe import FINGERPRINT
 
 _TIDY_COMMITS = 16
@@ -89,6 +89,7 @@ class Committer:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._run = new_run("local")
         self._commits = 0
         self._counts = Counts()
         self._seconds = 0.0
@@ -129,7 +130,7 @@ class Committer:
     def _write_receipt(self) -> None:
         self._receipt_at = time.monotonic()
         if self._counts.found:
-            write_receipt(self._tables, "receive", "receive", FINGERPRINT, self._counts, self._seconds)
+            write_receipt(self._tables, "receive", "receive", FINGERPRINT, self._counts, self._seconds, self._run)
             self._counts, self._seconds = Counts(), 0.0
 
 

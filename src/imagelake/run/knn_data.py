@@ -194,7 +194,7 @@ def _from_lake(tables: Tables, embedding_set: str | None, seed: int) -> KnnData:
 
 def _default_set(tables: Tables) -> str:
     """The default model's set, or the only one."""
-    sets = tables.embedding_sets()
+    sets = tables.embedding_sets(of_regions=False)
     if not sets:
         raise InputError(f"No image has a vector yet. Run: imagelake extract --lake {tables.root}")
     default = [set_name(default_manifest(precision)) for precision in ("auto", "int8", "fp32")]

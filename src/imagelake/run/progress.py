@@ -16,6 +16,9 @@ class Progress(Protocol):
     def advance(self, count: int) -> None:
         """`count` more pictures are done."""
 
+    def reject(self, count: int) -> None:
+        """`count` of those that are done were rejected."""
+
     def say(self, message: str) -> None:
         """One line for a person."""
 
@@ -27,6 +30,9 @@ class Silent:
         """Show nothing."""
 
     def advance(self, count: int) -> None:
+        """Show nothing."""
+
+    def reject(self, count: int) -> None:
         """Show nothing."""
 
     def say(self, message: str) -> None:

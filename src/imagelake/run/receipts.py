@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,21 @@ class Position:
     at_end: bool
 
 
+@dataclass(frozen=True)
+class RunOf:
+    """One run of a command, which leaves several receipts."""
+
+    id: str
+    engine: str
+    started_at: datetime
+
+
+def new_run(engine: str) -> RunOf:
+    """A run that begins now. Its id sorts by time."""
+    now = datetime.now(UTC)
+    return RunOf(f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}", engine, now)
+
+
 def write_receipt(
     tables: Tables,
     work: str,
@@ -58,7 +74,10 @@ def write_receipt(
     fingerprint: str,
     counts: Counts,
     seconds: float,
+    run: RunOf,
+    *,
     position: Position | None = None,
+    stages: Mapping[str, float] | None = None,
 ) -> None:
     """Record a finished piece of work, and for a source that can go on from there how far it came."""
     row = {
@@ -74,6 +93,10 @@ def write_receipt(
         "finished_at": datetime.now(UTC),
         "last_uri": None if position is None else position.uri,
         "at_end": None if position is None else position.at_end,
+        "run": run.id,
+        "started_at": run.started_at,
+        "engine": run.engine,
+        "stages": None if stages is None else json.dumps({name: round(spent, 4) for name, spent in stages.items()}),
     }
     tables.receipts.insert_new(pa.Table.from_pylist([row], schema=schema.RECEIPTS))
 

@@ -1,1 +1,1 @@
-"""Functions from record batch to record batch: describe, embed."""
+"""Functions from record batch to record batch: describe, extract."""

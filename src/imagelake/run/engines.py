@@ -1,0 +1,68 @@
+"""Where an extraction runs: on this machine or on Spark, from a lake or a source, into the lake or into files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from imagelake.errors import InputError
+from imagelake.lake.tables import Tables
+from imagelake.run.extract import ExtractReport, extract
+from imagelake.run.extract_to import extract_to
+from imagelake.run.ingest import ingest
+from imagelake.run.pipeline_options import ExtractOptions, pipeline_of
+from imagelake.run.progress import Progress
+from imagelake.sources.open import open_source
+from imagelake.sources.source import Source
+from imagelake.steps.pipeline import Pipeline
+
+
+def run_extraction(tables: Tables | None, options: ExtractOptions, progress: Progress | None = None) -> ExtractReport:
+    """Do what the options ask for.
+
+    Args:
+        tables: the lake; None where the options name a source and a place for files.
+        options: steps, source, place of the results, engine. A source with a lake is ingested first.
+        progress: told how far it is.
+
+    Raises:
+        InputError: lake, source and place do not go together.
+        ModelError: a model is not known.
+        MissingExtraError: Spark is asked for and not installed.
+    """
+    pipeline = pipeline_of(options, progress)
+    source = None if options.source is None else open_source(options.source)
+    if options.to is not None:
+        return _to_files(tables, source, pipeline, options, options.to, progress)
+    if tables is None:
+        raise InputError("Where do the results go? Give --lake, or with --source also --to for Parquet files.")
+    return _to_lake(tables, source, pipeline, options, progress)
+
+
+def _to_lake(
+    tables: Tables, source: Source | None, pipeline: Pipeline, options: ExtractOptions, progress: Progress | None
+) -> ExtractReport:
+    if options.engine == "spark":
+        from imagelake.run import spark  # late: an extra
+
+        ingested = None if source is None else spark.ingest_spark(tables, source, options.spark, progress)
+        return replace(spark.extract_spark(tables, pipeline, options.spark, progress), ingested=ingested)
+    ingested = None if source is None else ingest(tables, source, progress)
+    return replace(extract(tables, pipeline, progress), ingested=ingested)
+
+
+def _to_files(
+    tables: Tables | None,
+    source: Source | None,
+    pipeline: Pipeline,
+    options: ExtractOptions,
+    to: str,
+    progress: Progress | None,
+) -> ExtractReport:
+    given = source or tables
+    if given is None or (source is not None and tables is not None):
+        raise InputError("--to takes pictures from a lake or a source: give one of --lake and --source.")
+    if options.engine == "spark":
+        from imagelake.run import spark  # late: an extra
+
+        return spark.extract_spark_to(given, pipeline, to, options.spark, progress)
+    return extract_to(given, pipeline, to, progress)
