@@ -1,16 +1,17 @@
-"""How well binary codes retrieve: CIFAR-10, 10,000 test queries against 50,000 train pictures, mAP@1000, no labels used.
+"""How well binary codes retrieve: CIFAR-10, 10,000 test queries, 50,000 train pictures, mAP@1000, without labels.
 
-Each method learns on the 50,000 train vectors of the default model (mean pooled, pictures enlarged to 160 pixels); labels
-only judge. Hamming search ranks the 50,000 codes of each query; **equal distances are ordered by id**, the SHA-256 of the
-picture's bytes, as in every search of imagelake: an order that knows nothing of labels. (The train pictures lie in order
-of their class, so ties in file order would give labels away.) The average precision of a query is the mean, over the
-relevant ones among its first 1,000, of the share of relevant ones up to there; 0 where there are none. "paper" is what
-the article of DeepBit (CVPR 2016, VGG16) reports by the same protocol but for ties, which it leaves open.
+Each method learns on the 50,000 train vectors of the default model (mean pooled, pictures enlarged to 160 pixels);
+labels only judge. Hamming search ranks the 50,000 codes for each query; **equal distances are ordered by id**, the
+SHA-256 of the picture's bytes, as in every search of imagelake: an order that knows nothing of labels. (The train
+pictures lie in order of their class, so ties in file order would give labels away.) The average precision of a query is
+the mean, over the relevant ones among its first 1,000, of the share of relevant ones up to there; 0 where there are
+none. "paper" is what the article of DeepBit (CVPR 2016, VGG16) reports by the same protocol but for ties, which it
+leaves open.
 
-    python benchmarks/codes.py [--small] [--features FOLDER] [--methods neighbors,itq] [--json PATH]
+    python benchmarks/codes.py [--small] [--features FOLDER] [--methods neighbors,itq] [--seeds N] [--json PATH]
 
-Embedding takes a while, so vectors are kept in FOLDER and read from there the next time. `--small` takes random clusters
-instead of pictures.
+Embedding takes a while, so vectors are kept in FOLDER and read from there the next time. `--small` takes random
+clusters instead of pictures.
 """
 
 from __future__ import annotations

@@ -42,7 +42,14 @@ HOMES: dict[str, set[str]] = {
     "starlette": {"serve"},
     "uvicorn": {"serve"},
     "python_multipart": {"serve"},
-    "pyspark": {"run/spark.py", "run/spark_jobs.py", "run/spark_session.py", "run/spark_tasks.py", "run/spark_to.py"},
+    "pyspark": {
+        "run/spark.py",
+        "run/spark_jobs.py",
+        "run/spark_session.py",
+        "run/spark_ingest.py",
+        "run/spark_tasks.py",
+        "run/spark_to.py",
+    },
     "lance_namespace": {"lake/table.py"},
     "obstore": {"sources/bucket_store.py", "sources/bucket_listing.py", "lake/staging.py"},  # of the extra `buckets`
     "deltalake": {"run/export_delta.py"},  # of the extra `delta`

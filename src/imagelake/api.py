@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from imagelake.run.export import ExportReport
 from imagelake.run.extract import ExtractReport
 from imagelake.run.extract import extract as run_here
 from imagelake.run.ingest import IngestReport
-from imagelake.run.pipeline_options import EmbedOptions, ExtractOptions
+from imagelake.run.pipeline_options import EmbedOptions, ExtractOptions, SparkOptions
 from imagelake.run.places import PlacesReport
 from imagelake.run.progress import Progress
 from imagelake.run.quality import QualityOptions, QualityReport
@@ -62,6 +62,32 @@ class Lake:
         """
         pictures = open_source(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
         return ingest.ingest(self.tables, pictures, progress, new_only=new_only)
+
+    def ingest_on_spark(
+        self,
+        source: str | os.PathLike[str] | Source,
+        progress: Progress | None = None,
+        *,
+        master: str | None = None,
+        conf: Mapping[str, str] | None = None,
+    ) -> IngestReport:
+        """Like `ingest`, on Spark: workers read the parts of the source themselves.
+
+        Args:
+            source: what to read; every worker reaches it under the same name.
+            progress: told that it began.
+            master: such as `"spark://host:7077"`; None: the active session's, or that of `spark-submit`.
+            conf: settings of Spark by name.
+
+        Raises:
+            InputError: Spark cannot be reached as asked, or the source does not exist.
+            MissingExtraError: pyspark is not installed.
+        """
+        from imagelake.run import spark_ingest  # late: an extra
+
+        pictures = open_source(os.fspath(source)) if isinstance(source, str | os.PathLike) else source
+        options = SparkOptions(master=master, conf=conf or {})
+        return spark_ingest.ingest_spark(self.tables, pictures, options, progress)
 
     def watch(self, source: str | os.PathLike[str] | Source, stop: threading.Event) -> Iterator[IngestReport]:
         """Ingest a folder or a bucket, then what comes there, until `stop` is set; a report for each commit.

@@ -52,6 +52,16 @@ def test_a_key_is_inserted_once(images):
     assert images.count() == 15
 
 
+def test_appended_rows_are_there(images):
+    """Bytes and all; nothing is looked up, so keys must be new."""
+    images.append(image_rows([]))
+    images.append(image_rows(range(3)))
+    images.append(image_rows(range(3, 5)))
+    assert images.count() == 5
+    wanted = image_rows([4]).column("id").to_pylist()
+    assert images.bytes_of(wanted) == {wanted[0]: b"4".ljust(100)}
+
+
 def test_bytes_come_back_by_key_and_by_row(images):
     """The very bytes, and the column `bytes` travels only when asked for."""
     rows = image_rows(range(20))

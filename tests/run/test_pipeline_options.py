@@ -122,3 +122,15 @@ def test_steps_that_cannot_be_are_refused(registry, given, error, words):
     with pytest.raises(error) as raised:
         pipeline_of(options_of(given), registry=registry)
     assert words in str(raised.value)
+
+
+def test_a_source_may_have_options(tmp_path):
+    """As a table; one word will do where there are none."""
+    told = "[source]\nwhat = 'postgresql://host/shop'\ntable = 'products'\nallow_private = true"
+    source = read_options(written(tmp_path, told)).source
+    assert (source.what, source.table, source.allow_private, source.column) == (
+        "postgresql://host/shop", "products", True, None,
+    )  # fmt: skip
+    assert read_options(written(tmp_path, "source = 'photos/'")).source == "photos/"
+    with pytest.raises(InputError, match="lacks what"):
+        read_options(written(tmp_path, "[source]\ntable = 'products'"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from imagelake.cli.ingest import REJECTED
+from imagelake.cli.ingest import REJECTED, Engine
 from imagelake.cli.output import JsonOption, write_json, write_line, write_note
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ class Keep(StrEnum):
 
     best = "best"
     all = "all"
-
-
-class Engine(StrEnum):
-    """Where the work is done."""
-
-    local = "local"
-    spark = "spark"
 
 
 def register(app: typer.Typer) -> None:
@@ -122,7 +115,7 @@ def extract(
     }  # fmt: skip
     options = _asked(steps) if pipeline is None else _read(pipeline, steps)
     options = _with_place(options, source, to, engine, master)
-    tables = None if lake is None else open_tables(lake)
+    tables = None if lake is None else open_tables(lake, create=options.source is not None)
     with progress_bar() as bar:
         report = run_extraction(tables, options, bar)
     if json:

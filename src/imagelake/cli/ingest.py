@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 EVERY_S = 60.0
 REJECTED = 3  # exit code where --strict was given and something was rejected
+
+
+class Engine(StrEnum):
+    """Where the work is done."""
+
+    local = "local"
+    spark = "spark"
 
 
 def register(app: typer.Typer) -> None:
@@ -73,6 +81,13 @@ def ingest(
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[
+        Engine | None, typer.Option(help="On this machine, or on Spark.  [default: local]", show_default=False)
+    ] = None,
+    master: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="With --engine spark, such as spark://host:7077.", show_default=False),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when a picture was rejected.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -120,13 +135,21 @@ def ingest(
         raise typer.BadParameter(
             "--watch begins with all that is there; leave one of them out", param_hint="--new-only"
         )
+    if master is not None and engine is not Engine.spark:
+        raise typer.BadParameter("it belongs to --engine spark", param_hint="--master")
+    if engine is Engine.spark and (watch or new_only):
+        raise typer.BadParameter("--watch and --new-only work on this machine alone", param_hint="--engine")
     if watch:
         # First, so that a wrong name leaves no empty lake behind.
         report = _watch(lake, [open_source(each, options) for each in what], wrap, every or EVERY_S)
     else:
         pictures = wrap(open_sources(what, options))
+        opened = imagelake.open(lake, create=True)
         with progress_bar() as bar:
-            report = imagelake.open(lake, create=True).ingest(pictures, bar, new_only=new_only)
+            if engine is Engine.spark:
+                report = opened.ingest_on_spark(pictures, bar, master=master)
+            else:
+                report = opened.ingest(pictures, bar, new_only=new_only)
     if json:
         write_json(report)
     else:

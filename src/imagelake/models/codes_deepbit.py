@@ -9,7 +9,9 @@ its last layer on fixed features. With outputs F of the layer and b = 1 where F 
 
 First the layer learns from all vectors by the first two, then from turned pictures by all three, as in the paper. What
 its released code does otherwise: it hands the two operands of the first two losses the same data, so that their
-gradients cancel, and weights all angles alike; so little but the rotation term trains it. Here all three train.
+gradients cancel, and weights all angles alike; so little but the rotation term trains it. Here all three train. Nothing
+in them keeps two bits apart, so that they grow alike the longer they learn: here they start as turned principal
+components, and learn shortly.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def angle_weights() -> NDArray[np.float64]:
 
 def learn_deepbit(vectors: Floats, bits: int, random: np.random.Generator, turned: Turned) -> LearnedCode:
     """Learn a code of float32 vectors [n, d] and of turned pictures."""
-    layer, points = start_layer(vectors, bits, random, scale=0.5)
+    layer, points = start_layer(vectors, bits, random, scale=0.5, apart=True)
     for step in range(_STEPS):
         batch = points[random.integers(0, len(points), min(_BATCH, len(points)))]
         outputs = batch @ layer.weights + layer.bias

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from imagelake.models.codes_pca import Floats, principal_components
+from imagelake.models.codes_pca import Floats, principal_components, random_rotation
 from imagelake.models.learned_code import LearnedCode, linear_code
 
 COMPONENTS = 256  # a layer sees so many principal components at most: the rest holds next to nothing
@@ -52,10 +52,17 @@ class Layer:
 
 
 def start_layer(
-    vectors: Floats, bits: int, random: np.random.Generator, scale: float = 1.0
+    vectors: Floats, bits: int, random: np.random.Generator, *, scale: float = 1.0, apart: bool = False
 ) -> tuple[Layer, NDArray[np.float64]]:
-    """A layer with random weights whose outputs vary by about `scale`, and the vectors [n, d] as it sees them."""
+    """A layer with random weights whose outputs vary by about `scale`, and the vectors [n, d] as it sees them.
+
+    With `apart`, its outputs are the first principal components, turned at random: no two of them tell the same.
+    """
     mean, basis, variances = principal_components(vectors, min(COMPONENTS, vectors.shape[1]))
     length = max(float(np.sqrt(variances.sum())), 1e-12)
-    layer = Layer(mean, basis / length, scale * random.standard_normal((basis.shape[1], bits)), np.zeros(bits))
+    weights = random.standard_normal((len(variances), bits))
+    if apart and bits <= len(variances):
+        share = max(float(np.sqrt(variances[:bits].mean())), 1e-12) / length
+        weights[:bits], weights[bits:] = random_rotation(bits, random) / share, 0.0
+    layer = Layer(mean, basis / length, scale * weights, np.zeros(bits))
     return layer, layer.see(vectors)

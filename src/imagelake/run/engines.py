@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from imagelake.errors import InputError
 from imagelake.lake.tables import Tables
 from imagelake.run.extract import ExtractReport, extract
 from imagelake.run.extract_to import extract_to
 from imagelake.run.ingest import ingest
-from imagelake.run.pipeline_options import ExtractOptions, pipeline_of
+from imagelake.run.pipeline_options import ExtractOptions, SourceOptions, pipeline_of
 from imagelake.run.progress import Progress
 from imagelake.sources.open import open_source
 from imagelake.sources.source import Source
@@ -30,7 +30,7 @@ def run_extraction(tables: Tables | None, options: ExtractOptions, progress: Pro
         MissingExtraError: Spark is asked for and not installed.
     """
     pipeline = pipeline_of(options, progress)
-    source = None if options.source is None else open_source(options.source)
+    source = _open(options.source)
     if options.to is not None:
         return _to_files(tables, source, pipeline, options, options.to, progress)
     if tables is None:
@@ -38,13 +38,20 @@ def run_extraction(tables: Tables | None, options: ExtractOptions, progress: Pro
     return _to_lake(tables, source, pipeline, options, progress)
 
 
+def _open(asked: str | SourceOptions | None) -> Source | None:
+    if asked is None or isinstance(asked, str):
+        return None if asked is None else open_source(asked)
+    told = asdict(asked)
+    return open_source(told.pop("what"), told)
+
+
 def _to_lake(
     tables: Tables, source: Source | None, pipeline: Pipeline, options: ExtractOptions, progress: Progress | None
 ) -> ExtractReport:
     if options.engine == "spark":
-        from imagelake.run import spark  # late: an extra
+        from imagelake.run import spark, spark_ingest  # late: an extra
 
-        ingested = None if source is None else spark.ingest_spark(tables, source, options.spark, progress)
+        ingested = None if source is None else spark_ingest.ingest_spark(tables, source, options.spark, progress)
         return replace(spark.extract_spark(tables, pipeline, options.spark, progress), ingested=ingested)
     ingested = None if source is None else ingest(tables, source, progress)
     return replace(extract(tables, pipeline, progress), ingested=ingested)

@@ -84,6 +84,31 @@ class CodeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """The table `[source]`: what `imagelake ingest` takes, with its options of the same names.
+
+    Attributes:
+        what: a folder, a bucket, a database, a list of addresses, ...
+        column: which column of a table has the pictures.
+        table: of a database, which table.
+        query: of a database, one SELECT instead of a table.
+        id_column: of a database, the column of keys.
+        part: of a database, only this part of M, as `N/M`.
+        allow_private: also fetch from private and local network addresses.
+        anonymous: read a public bucket without credentials.
+    """
+
+    what: str
+    column: str | None = None
+    table: str | None = None
+    query: str | None = None
+    id_column: str | None = None
+    part: str | None = None
+    allow_private: bool = False
+    anonymous: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class SparkOptions:
     """The table `[spark]`, used with the engine `spark`.
 
@@ -115,7 +140,7 @@ class ExtractOptions:
     crop: CropOptions | Literal[False] | None = None
     embed: EmbedOptions | None = None
     code: CodeOptions | None = None
-    source: str | None = None
+    source: str | SourceOptions | None = None
     to: str | None = None
     engine: Literal["local", "spark"] = "local"
     spark: SparkOptions = SparkOptions()
@@ -126,6 +151,7 @@ _TABLES: dict[str, type] = {
     "crop": CropOptions,
     "embed": EmbedOptions,
     "code": CodeOptions,
+    "source": SourceOptions,
     "spark": SparkOptions,
 }
 
@@ -155,7 +181,8 @@ def options_of(given: Mapping[str, Any], name: str = "the pipeline") -> ExtractO
     _refuse_unknown(name, "", given, ExtractOptions)
     values = dict(given)
     for table, kind in _TABLES.items():
-        if table in given and not (table == "crop" and given[table] is False):
+        short = (table == "crop" and given.get(table) is False) or isinstance(given.get(table), str)
+        if table in given and not (short and table in {"crop", "source"}):
             values[table] = _table(name, table, given[table], kind)
     _check_values(name, "", values, ExtractOptions, skip=set(_TABLES))
     return ExtractOptions(**values)
@@ -225,7 +252,7 @@ def _told(hint: Any) -> str:
         return 'a list of words such as ["cat", "dog"]'
     if origin is not None:
         return "a table of words"
-    return {int: "a whole number", float: "a number", str: "a word"}[hint]
+    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[hint]
 
 
 def pipeline_of(

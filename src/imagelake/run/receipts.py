@@ -98,7 +98,7 @@ def write_receipt(
         "engine": run.engine,
         "stages": None if stages is None else json.dumps({name: round(spent, 4) for name, spent in stages.items()}),
     }
-    tables.receipts.insert_new(pa.Table.from_pylist([row], schema=schema.RECEIPTS))
+    tables.receipts.append(pa.Table.from_pylist([row], schema=schema.RECEIPTS))
 
 
 def last_position(tables: Tables, work: str, subject: str) -> Position | None:

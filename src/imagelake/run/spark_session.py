@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pyspark import find_spark_home
 from pyspark.sql import SparkSession
 
 from imagelake.errors import InputError
@@ -68,12 +69,14 @@ def session_for(
         )
     began = time.monotonic()
     session = _start(master, conf)
-    where = session.conf.get("spark.master", "its server")
-    progress.say(f"Spark started in {time.monotonic() - began:.1f} s at {where}")
+    progress.say(f"Spark started in {time.monotonic() - began:.1f} s")
+    where, application = session.conf.get("spark.master", ""), session.conf.get("spark.app.id", "")
     try:
         yield session
     finally:
         session.stop()
+    if where.startswith("local-cluster") and application:  # its workers leave what was unpacked for them
+        shutil.rmtree(Path(find_spark_home._find_spark_home()) / "work" / application, ignore_errors=True)  # noqa: SLF001
 
 
 def _start(master: str | None, conf: Mapping[str, str]) -> SparkSession:
