@@ -30,6 +30,7 @@ from imagelake.run.pipeline_options import SparkOptions
 from imagelake.run.progress import Silent
 from imagelake.run.receipts import new_run
 from imagelake.run.spark import extract_spark, extract_spark_to, run_on_spark
+from imagelake.run.spark_ingest import ingest_spark
 from imagelake.run.spark_jobs import make_work
 from imagelake.run.spark_session import session_for, slots_of
 from imagelake.sources.folder import Folder
@@ -160,6 +161,27 @@ def test_the_same_rows_as_here(spark, filled, regions, expected, models, tmp_pat
     assert (again.found, again.added, again.known, again.rejected) == (PICTURES, 0, PICTURES - 1, 1)
     (run, *_) = [run for run in filled.runs() if run.run == report.run]
     assert (run.engine, run.added, run.rejected) == ("spark", PICTURES - 1, 1)
+
+
+def test_ingest_on_workers(spark, lake, pictures, tmp_path):
+    """The images that ingesting here makes, a content under two names once; a second run finds all of it known."""
+    here = imagelake.open(tmp_path / "here.lake", create=True)
+    here.ingest(pictures)
+    (tmp_path / "twice").mkdir()
+    for name in ("one.jpg", "other.jpg"):
+        (tmp_path / "twice" / name).write_bytes((pictures / "000.jpg").read_bytes())
+    (tmp_path / "twice" / "broken.jpg").write_bytes(b"no picture")
+    report = ingest_spark(lake.tables, Folder(pictures), spark=spark)
+    assert (report.found, report.added, report.known, report.rejected) == (PICTURES, PICTURES, 0, 0)
+    assert contents(lake) == contents(here)
+    more = ingest_spark(lake.tables, Folder(tmp_path / "twice"), spark=spark)
+    assert (more.found, more.added, more.known, more.rejected) == (3, 0, 2, 1)
+    again = ingest_spark(lake.tables, Folder(pictures), spark=spark)
+    assert (again.added, again.known) == (0, PICTURES)
+    (seen,) = lake.sql(
+        "SELECT len(uris) AS names FROM images WHERE list_contains(uris, uris[1]) AND len(uris) > 1"
+    ).to_pylist()
+    assert seen["names"] == 3
 
 
 def test_each_engine_goes_on_from_the_other(spark, filled, regions, expected, pictures, tmp_path):

@@ -19,7 +19,7 @@ from imagelake.models.linear_layer import start_layer
 PULL = 6.0  # the paper's gamma
 BATCH = 64
 EPOCHS = 20
-_MOST_STEPS = 20_000
+_LEAST_STEPS, _MOST_STEPS = 3000, 20_000
 _LEARNING_RATE = 5.0
 
 
@@ -27,7 +27,7 @@ def learn_bihalf(vectors: Floats, bits: int, random: np.random.Generator) -> Lea
     """Learn a code of float32 vectors [n, d]; n must be at least 2."""
     layer, points = start_layer(vectors, bits, random)
     size = min(BATCH, len(points) // 2 * 2)
-    steps = min(EPOCHS * max(1, len(points) // size), _MOST_STEPS)
+    steps = min(max(EPOCHS * len(points) // size, _LEAST_STEPS), _MOST_STEPS)
     for step in range(steps):
         rows = random.integers(0, len(points), size)
         batch = points[rows]

@@ -33,6 +33,7 @@ _ONE_WAY = 1 / 6  # of a tie that only one of both names; 1 where both do
 _SPARE = 16  # directions beside the wanted ones: they let the search for these converge
 _ROUNDS, _PRODUCTS = 12, 4
 _DAMPING = 4  # how often the graph smooths the places: what changes fast counts less
+_TURNED_BY = 10_000  # as many points choose the rotation
 _BLOCK = 1024
 _PLACE_STEPS = 8000  # places are kept as integers up to this
 
@@ -46,8 +47,8 @@ def learn_neighbors(vectors: Floats, bits: int, random: np.random.Generator) -> 
     landmarks = directions(vectors, mean, basis)
     graph = tie(_neighbors_of_all(landmarks, NEIGHBORS))
     places = smoothest(graph, bits, random)
-    rows = nearest(landmarks, landmarks, NEIGHBORS)
-    seen = _unit(places[rows].mean(axis=1))
+    some = np.sort(random.permutation(len(landmarks))[:_TURNED_BY])
+    seen = _unit(places[nearest(landmarks[some], landmarks, NEIGHBORS)].mean(axis=1))
     turned = _unit(places) @ quantizing_rotation(seen, random)
     kept = np.rint(turned * _PLACE_STEPS).astype(np.int16)
     return LearnedCode(

@@ -70,7 +70,7 @@ def session_for(
     began = time.monotonic()
     session = _start(master, conf)
     progress.say(f"Spark started in {time.monotonic() - began:.1f} s")
-    where, application = session.conf.get("spark.master", ""), session.conf.get("spark.app.id", "")
+    where, application = (str(session.conf.get(name, "")) for name in ("spark.master", "spark.app.id"))
     try:
         yield session
     finally:

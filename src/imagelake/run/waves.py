@@ -27,6 +27,7 @@ _BEAT_S = 10.0
 _DEAD_S = 120.0
 _FORGET_S = 7 * 86400.0  # the table format removes rows that nobody committed after as long
 _TIDY_WAVES = 16
+_IDLE_SHARE = 20  # a commit waits so many times as long as the last one took
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Committer:
         self._seen: dict[str, PieceReceipt] = {}
         self._since = self._beaten = time.monotonic()
         self._waves = 0
+        self._commit_s = 0.0
         self.staging = Staging(self.tables.root, self.run.id)
         self._beat()
 
@@ -87,18 +89,25 @@ class Committer:
 
     @property
     def due(self) -> bool:
-        """Whether a commit is worth it."""
+        """Whether a commit is worth it.
+
+        A commit names every fragment, so it takes longer in a larger table: commits wait the longer, so that they take
+        a small share of the time however far a run has come.
+        """
         rows = sum(each.tally.counts.found for each in self._seen.values())
-        return bool(self._seen) and (
-            rows >= self.size.max_rows or time.monotonic() - self._since > self.size.max_seconds
-        )
+        waited = time.monotonic() - self._since
+        if not self._seen or waited < _IDLE_SHARE * self._commit_s:
+            return False
+        return rows >= self.size.max_rows or waited > self.size.max_seconds
 
     def commit(self) -> None:
         """Commit what was looked at: rows, rejections and receipt, and then forget the notes."""
         wave = list(self._seen.values())
         if not wave:
             return
+        since = time.monotonic()
         tally, lost = self._commit(wave)
+        self._commit_s = time.monotonic() - since
         if lost:  # other tables may have rows of them already: from here on, look before each commit
             self.marks = {}
         self.total += tally
