@@ -147,7 +147,7 @@ def test_looking_at_a_lake(filled):
     assert rejection["uri"].endswith("/broken.jpg")
     assert "not a picture" in rejection["reason"]
     assert "broken.jpg" in imagelake_cli("rejections", *lake)[0]
-    (model,) = answer("models")
+    model = answer("models")[0]
     assert (model["name"], model["installed"], model["licence"]) == ("efficientnet-lite0", True, "Apache-2.0")
     assert "efficientnet-lite0" in imagelake_cli("models")[0]
 
@@ -159,6 +159,19 @@ def test_looking_at_a_lake(filled):
         (["extract", "--lake", "{tmp}/none.lake"], 1, "no lake at"),
         (["extract", "--lake", "{lake}", "--model", "resnet"], 1, "efficientnet-lite0"),
         (["extract", "--lake", "{lake}", "--input-size", "7"], 1, "input size"),
+        (["extract"], 1, "Where do the results go?"),
+        (["extract", "--lake", "{lake}", "--labels", "cat"], 2, "belongs to --detector"),
+        (["extract", "--lake", "{lake}", "--no-embed"], 2, "belongs to --detector"),
+        (["extract", "--lake", "{lake}", "--detector", "subjekt"], 1, "subject"),
+        (["extract", "--lake", "{lake}", "--detector", "subject", "--labels", "cat"], 1, "no label 'cat'"),
+        (["extract", "--lake", "{lake}", "--pipeline", "{tmp}/none.toml"], 1, "cannot be read"),
+        (["extract", "--lake", "{lake}", "--pipeline", "x.toml", "--detector", "subject"], 2, "put it there"),
+        (["extract", "--lake", "{lake}", "--master", "yarn"], 2, "belongs to --engine spark"),
+        (["extract", "--lake", "{lake}", "--to", "s3://b/out"], 1, "--engine spark"),
+        (["extract", "--lake", "{lake}", "--source", "{tmp}", "--to", "{tmp}/o"], 1, "one of --lake and --source"),
+        (["ingest", "{tmp}", "--lake", "{lake}", "--master", "yarn"], 2, "belongs to --engine spark"),
+        (["ingest", "{tmp}", "--lake", "{lake}", "--engine", "spark", "--watch"], 2, "on this machine alone"),
+        (["search", "{photos}/1.jpg", "--lake", "{lake}", "--set", "regions"], 1, "--detector subject"),
         (["search", "--lake", "{lake}"], 1, "--random N"),
         (["search", "nowhere.jpg", "--lake", "{lake}"], 1, "cannot be read"),
         (["search", "{photos}/broken.jpg", "--lake", "{lake}"], 1, "not a picture"),

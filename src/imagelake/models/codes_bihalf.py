@@ -21,6 +21,7 @@ BATCH = 64
 EPOCHS = 20
 _LEAST_STEPS, _MOST_STEPS = 3000, 20_000
 _LEARNING_RATE = 5.0
+_DECAY = 1e-4  # of the weights: without it a few vectors are learned by heart
 
 
 def learn_bihalf(vectors: Floats, bits: int, random: np.random.Generator) -> LearnedCode:
@@ -33,7 +34,8 @@ def learn_bihalf(vectors: Floats, bits: int, random: np.random.Generator) -> Lea
         batch = points[rows]
         outputs = batch @ layer.weights
         gradient = bihalf_gradient(batch, outputs)
-        layer.step(batch.T @ gradient, gradient.sum(axis=0), _LEARNING_RATE * (1 - step / steps))
+        by_weights = batch.T @ gradient + _DECAY * layer.weights
+        layer.step(by_weights, gradient.sum(axis=0), _LEARNING_RATE * (1 - step / steps))
     layer.bias = -np.median(points @ layer.weights, axis=0)
     return layer.code()
 
