@@ -37,6 +37,8 @@ VERBS = [
     "models pull",
     "models import",
     "runs",
+    "codes fit",
+    "codes write",
     "delete",
     "optimize",
     "versions",

@@ -11,7 +11,10 @@ import imagelake
 from imagelake.errors import InputError
 from imagelake.models import choice
 from imagelake.models.choice import fingerprint_of
+from imagelake.models.coder import register_coder
+from imagelake.models.learned_code import linear_code
 from imagelake.models.registry import Registry
+from imagelake.run.codes import code_set_name, write_codes
 from imagelake.run.extract import extract
 from imagelake.run.search import Searcher
 from imagelake.run.upkeep import delete
@@ -271,3 +274,28 @@ def test_steps_that_do_not_go_together_are_refused(models, steps, reason):
         given["detect"] = Detect(model=given["detect"])
     with pytest.raises(InputError, match=reason):
         Pipeline(**given)
+
+
+def test_codes_land_beside_the_vectors(filled, whole, models):
+    """Of regions that are embedded now, and of those that had a vector before there was a coder."""
+    extract(filled.tables, whole)
+    registry = Registry(models["detector"].folder.parent)
+    head = {"method": "pca", "embeddings": whole.fingerprint}
+    projection = np.tile(np.eye(3), 6)[:, :16]
+    code = linear_code(np.full(3, 128.0), projection)
+    coder = register_coder(registry, "bright", code, head, "this test", replace=True)
+    coded = dataclasses.replace(whole, code=coder)
+    report = extract(filled.tables, coded)
+    assert report.known == 4
+    assert write_codes(filled.tables, coder).added == 4
+    filled.tables.embeddings(report.embedding_set).delete("true")
+    filled.tables.codes(code_set_name(coder)).delete("true")
+    assert extract(filled.tables, coded).added == 4
+    codes = filled.tables.codes(code_set_name(coder)).read(["id", "code"]).to_pylist()
+    vectors = vectors_of(filled, report.embedding_set)
+    assert {row["id"] for row in codes} == set(vectors)
+    for row in codes:
+        bright = vectors[row["id"]][0] > 128
+        assert bool(row["code"][0] & 0x80) == bright
+    with pytest.raises(InputError, match="learned on other vectors"):
+        Pipeline(embed=models["embedder"], code=coder)

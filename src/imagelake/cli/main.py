@@ -10,6 +10,7 @@ import typer
 from imagelake import __version__
 from imagelake.cli import (
     bench,
+    codes,
     datasets,
     demo,
     duplicates,
@@ -43,6 +44,7 @@ for _module in (
     receive,
     extract,
     search,
+    codes,
     duplicates,
     quality,
     places,

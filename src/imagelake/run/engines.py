@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from imagelake.errors import InputError
 from imagelake.lake.tables import Tables
+from imagelake.run.codes import write_codes
 from imagelake.run.extract import ExtractReport, extract
 from imagelake.run.extract_to import extract_to
 from imagelake.run.ingest import ingest
@@ -52,9 +53,13 @@ def _to_lake(
         from imagelake.run import spark, spark_ingest  # late: an extra
 
         ingested = None if source is None else spark_ingest.ingest_spark(tables, source, options.spark, progress)
-        return replace(spark.extract_spark(tables, pipeline, options.spark, progress), ingested=ingested)
-    ingested = None if source is None else ingest(tables, source, progress)
-    return replace(extract(tables, pipeline, progress), ingested=ingested)
+        report = spark.extract_spark(tables, pipeline, options.spark, progress)
+    else:
+        ingested = None if source is None else ingest(tables, source, progress)
+        report = extract(tables, pipeline, progress)
+    if pipeline.code is not None:
+        write_codes(tables, pipeline.code, progress)  # of vectors that were made before there was a coder
+    return replace(report, ingested=ingested)
 
 
 def _to_files(

@@ -14,6 +14,7 @@ from imagelake.lake.ids import IdSet
 from imagelake.lake.table import Table
 from imagelake.lake.tables import Tables, id_set
 from imagelake.models.choice import text_of
+from imagelake.run.codes import create_code_set
 from imagelake.run.receipts import Counts
 from imagelake.steps.pipeline import Pipeline
 
@@ -88,6 +89,8 @@ class Outcome:
             columns = (
                 schema.region_embeddings(*told, pipeline.to_json()) if pipeline.of_regions else schema.embeddings(*told)
             )
+            if pipeline.code is not None:
+                out["codes"] = create_code_set(tables, pipeline.code)
             out["embeddings"] = tables.create_embeddings(pipeline.set_name, columns)
         return out
 
@@ -102,8 +105,12 @@ class Outcome:
                 good = good.select(["region_id", "vector", "image_id"])
                 out["embeddings"] = _each_once(good.rename_columns(["id", "vector", "image_id"]))
             else:
-                first = _each_once(good.select(["image_id", "vector"]).rename_columns(["id", "vector"]))
-                out["embeddings"] = first
+                good = good.select(["image_id", "vector"])
+                out["embeddings"] = _each_once(good.rename_columns(["id", "vector"]))
+        if self.pipeline.code is not None:
+            coded = rows.filter(pc.is_valid(rows.column("code")))
+            coded = coded.select(["region_id" if self.pipeline.of_regions else "image_id", "code"])
+            out["codes"] = _each_once(coded.rename_columns(["id", "code"]))
         return out
 
     def _regions(self, rows: pa.Table) -> pa.Table:

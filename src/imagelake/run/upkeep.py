@@ -120,7 +120,7 @@ def _targets(
         name for part in in_parts(ids) for name in regions.rows("image_id", part, ["id"]).column("id").to_pylist()
     ]
     for name, table in everything.items():
-        if name.startswith("embeddings/"):
+        if name.startswith(("embeddings/", "codes/")):
             yield name, table, [one_of("id", part) for part in in_parts([*ids, *region_ids])]
     for name in ("regions", "predictions"):
         yield name, everything[name], [one_of("image_id", part) for part in in_parts(ids)]

@@ -97,6 +97,11 @@ class Pipeline:
             raise InputError("Codes are made of vectors: give the pipeline a model that embeds, too.")
         if self.embed is not None and self.dimensions is None:
             object.__setattr__(self, "dimensions", dimensions_of(self.embed))
+        if self.code is not None and self.code.manifest.head["embeddings"] != self.fingerprint:
+            raise InputError(
+                f"{name_of(self.code)} was learned on other vectors than these steps make. Learn one on these: "
+                f"imagelake codes fit --set {self.set_name}"
+            )
 
     @property
     def of_regions(self) -> bool:
