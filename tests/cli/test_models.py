@@ -199,6 +199,21 @@ def test_checking_what_is_no_picture(cli, detector, pictures, tmp_path):
     assert "cannot be written" in cli("check", "tiny-cat", pictures[0], "--out", "nowhere/seen.png", code=1)
 
 
+def test_what_is_built_in(cli, pictures):
+    """The default model can be shown, as the list has it; neither it nor `subject` is asked to be added."""
+    shown = cli("show", "efficientnet-lite0", "--json")
+    row = next(row for row in cli("list", "--json") if row["name"] == "efficientnet-lite0")
+    assert (shown["licence"], shown["precision"]) == (row["licence"], row["precision"])
+    assert len(shown["fingerprint"]) == 64
+    assert "Apache-2.0" in cli("show", "efficientnet-lite0")
+    for words in (
+        ["show", "subject"],
+        *(["remove", name] for name in ("subject", "efficientnet-lite0")),
+        *(["check", name, pictures[0]] for name in ("subject", "efficientnet-lite0")),
+    ):
+        assert "built into imagelake" in cli(*words, code=1)
+
+
 def test_a_broken_model_does_not_hide_the_others(cli, detector, tmp_path):
     """A list goes on past a manifest that cannot be read, and says so."""
     cli("add", detector, "--labels", "cat,dog", "--resize", "fill", "--order", "rgb", "--scale", "1")

@@ -174,6 +174,8 @@ def test_a_damaged_file_is_refused(tmp_path):
         "short": {**good.arrays, "threshold": np.zeros(3)},
         "typed": {**good.arrays, "threshold": np.zeros(16, np.float32)},
         "lacking": {"projection": good.arrays["projection"]},
+        "nan": {**good.arrays, "threshold": np.full(16, np.nan)},
+        "none": {"projection": np.zeros((0, 16), np.float32), "threshold": np.zeros(16)},
     }.items():
         model = register_coder(registry, name, good, head, "a test")
         _replace_file(model, arrays, tmp_path / "file.npz", registry)

@@ -151,6 +151,8 @@ def told(**changes):
         (told(head=[]), "give an object"),
         (told(name=3), "give a word"),
         (told(format="1"), "format '1'"),
+        ("[" * 200_000, "not JSON"),
+        (told(task="tensor", head={"a": json.loads("[" * 50 + "]" * 50)}), "more than 40 deep"),
     ],
 )
 def test_text_that_is_no_manifest(text, match):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zipfile
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from imagelake.errors import ModelError
 from imagelake.models import file_manifest
+from imagelake.models.adding import try_model
 from imagelake.models.classifier import activate, open_classifier
 from imagelake.models.decodings import Decoding, cell_count
 from imagelake.models.file_embedder import open_file_embedder, read_whitening
 from imagelake.models.file_manifest import FileManifest, TensorSpec
 from imagelake.models.guess_head import guess_head
 from imagelake.models.heads import complete_head
+from imagelake.models.npz import read_npz
 from imagelake.models.registry import Registry
-from small_models import SIDE, save_fixed, save_map
+from small_models import SIDE, save_fixed, save_map, save_onnx
 
 SIZE_WH = (64, 32)
 BOXES = np.float32([[4, 2, 20, 14], [30, 10, 62, 30], [8, 8, 12, 12]])
@@ -207,6 +211,54 @@ def test_outputs_of_another_family_are_refused(outputs, head):
         decode((outputs, head))
 
 
+def of_boxes(count=2, **outputs):
+    """Outputs b, s and more of some rows, and the head that names them all."""
+    told = {"b": np.zeros((1, count, 4)), "s": np.ones((1, count)), **outputs}
+    names = {"b": "boxes", "s": "scores", "c": "classes", "n": "count"}
+    return told, {"kind": "boxes", **{names[key]: key for key in told}}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "match"),
+    [
+        ({"c": np.zeros((1, 3))}, r"shape \(1, 3\) .* one class for each score"),
+        ({"c": np.zeros(0)}, "one class for each score"),
+        ({"c": np.zeros((1, 2)), "s": np.ones((1, 2, 3))}, "beside an output of classes"),
+        ({"s": np.ones((1, 2, 0))}, "1 class or more"),
+        ({"s": np.ones((1, 2, 3, 4))}, "with scores"),
+        ({"s": np.float32(1)}, "with scores"),
+        ({"b": np.zeros((1, 2, 1, 5))}, "with scores"),
+        ({"b": np.float32(1)}, "with scores"),
+        ({"b": np.array([["a"]])}, "holds no numbers"),
+        ({"n": np.zeros(0)}, "one count a picture"),
+        ({"n": np.float32([np.nan])}, "counts .nan. boxes"),
+        ({"n": np.float32([np.inf])}, "counts .inf. boxes"),
+        ({"n": np.float32([-1])}, "from 0 to the 2 rows"),
+        ({"n": np.float32([3])}, "from 0 to the 2 rows"),
+    ],
+)
+def test_outputs_of_boxes_that_do_not_fit_together(outputs, match):
+    """Classes, scores and counts of another length, and counts that are none, are a ModelError that says which."""
+    with pytest.raises(ModelError, match=match):
+        decode(of_boxes(**outputs))
+
+
+def test_rows_that_are_not_finite_are_left_out():
+    """A box, a score or a class that is no finite number is in no picture; the other rows stay."""
+    boxes = np.tile([0.0, 0.0, 4.0, 4.0], (1, 7, 1))
+    boxes[0, 0, 2], boxes[0, 1, 0] = np.nan, 1e300
+    scores, classes = np.ones((1, 7)), np.zeros((1, 7))
+    scores[0, 2:4] = np.nan, np.inf
+    classes[0, 4:6] = np.nan, -np.inf
+    (found,) = decode(of_boxes(b=boxes, s=scores, c=classes))
+    np.testing.assert_array_equal(found.boxes_xyxy, [[0, 0, 4, 4]])
+    assert found.class_ids.tolist() == [0]
+    (none,) = decode(({"y": np.full((1, 1, 2, 7), np.nan)}, {"kind": "ssd"}))
+    assert len(none.scores) == 0
+    (far,) = decode(of_boxes(1, c=np.float64([[1e30]])))
+    assert far.class_ids[0] > 1_000_000
+
+
 @pytest.mark.parametrize(
     ("task", "head", "match"),
     [
@@ -218,6 +270,9 @@ def test_outputs_of_another_family_are_refused(outputs, head):
         ("detector", {"kind": "ssd", "score_threshold": "high"}, "float"),
         ("detector", {"kind": "ssd", "limit": True}, "int"),
         ("detector", {"kind": "yolox", "strides": ["8"]}, "numbers"),
+        ("detector", {"kind": "yolox", "strides": [0, 8]}, "one number or more between 1 and"),
+        ("detector", {"kind": "yolox", "strides": [8, 10**30]}, "one number or more between 1 and"),
+        ("detector", {"kind": "yolox", "strides": []}, "one number or more between 1 and"),
         ("detector", {"kind": "boxes", "boxes": "b"}, "boxes and scores"),
         ("embedder", {"pooling": "average"}, "avg, max, cls, none"),
     ],
@@ -364,6 +419,93 @@ def test_whitening_that_is_none(tmp_path, content):
         np.savez(path, **content)
     with pytest.raises(ModelError, match=r"w\.npz"):
         read_whitening(path)
+
+
+@pytest.mark.parametrize(
+    ("mean", "matrix"),
+    [
+        (np.float32([0, np.nan]), np.eye(2)),
+        (np.zeros(2), np.float32([[1, 0], [np.inf, 1]])),
+        (np.float64([0, 1e300]), np.eye(2)),
+        (np.zeros(3), np.zeros((3, 0))),
+        (np.zeros(0), np.zeros((0, 3))),
+        (np.array(["a", "b"]), np.eye(2)),
+    ],
+)
+def test_whitening_that_would_give_no_vectors(tmp_path, mean, matrix):
+    """Numbers that are not finite, sides of 0 and words are a ModelError."""
+    np.savez(tmp_path / "w.npz", mean=mean, matrix=matrix)
+    with pytest.raises(ModelError, match=r"w\.npz"):
+        read_whitening(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("shape", ["(10000000000000,)", "(-1, -4)", "(8,)", "(" * 5000])
+def test_a_header_that_claims_what_is_not_there(tmp_path, shape):
+    """No memory is taken for numbers that a file only claims to hold."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    magic = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as file:
+        file.writestr("mean.npy", magic + header + bytes(32))
+    with pytest.raises(ModelError, match="cannot read whitening"):
+        read_whitening(tmp_path / "w.npz")
+
+
+def test_one_array_is_no_file_of_arrays(tmp_path):
+    """An `.npy` that is called `.npz` is a ModelError."""
+    with (tmp_path / "w.npz").open("wb") as file:
+        np.save(file, np.eye(3))
+    with pytest.raises(ModelError, match=r"give an \.npz"):
+        read_whitening(tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("stored", [np.savez, np.savez_compressed])
+def test_arrays_come_back_as_they_were_written(tmp_path, stored):
+    """Both ways to write an `.npz`, and both orders of a matrix, are read as NumPy reads them."""
+    arrays = {"rows": np.arange(6, dtype=np.int16).reshape(2, 3), "columns": np.asfortranarray(np.eye(3)[:2])}
+    stored(tmp_path / "a.npz", **arrays)
+    found = read_npz(tmp_path / "a.npz", list(arrays))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
+def save_reduced(path, axes):
+    """A model that gives the mean of its pictures over some axes."""
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    inputs = {"x": (TensorProto.FLOAT, ["n", 3, SIDE, SIDE])}
+    return save_onnx(path, [node], inputs, {"y": (TensorProto.FLOAT, None)}, {"axes": np.int64(axes)})
+
+
+@pytest.mark.parametrize("axes", [[0, 1, 2, 3], [0, 2, 3], [0]])
+def test_an_embedder_gives_one_vector_a_picture(tmp_path, axes):
+    """An output without an axis of pictures is refused when the model is tried, whatever its shape."""
+    model = add(tmp_path, save_reduced(tmp_path / "m.onnx", axes), "embedder", outputs=("y",))
+    with pytest.raises(ModelError, match="axis of pictures"):
+        try_model(model)
+
+
+def test_two_pictures_are_tried(tmp_path):
+    """A model that says that it takes any number of pictures, and answers for one, is refused when it is tried."""
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=1)
+    inputs = {"x": (TensorProto.FLOAT, ["n", 3, SIDE, SIDE])}
+    path = save_onnx(
+        tmp_path / "m.onnx", [node], inputs, {"y": (TensorProto.FLOAT, None)}, {"axes": np.int64([0, 2, 3])}
+    )
+    for task, labels in (("embedder", ()), ("classifier", NAMES)):
+        with pytest.raises(ModelError, match=r"2 pictures|scores a picture"):
+            try_model(add(tmp_path, path, task, outputs=("y",), labels=labels))
+
+
+def test_whatever_a_strangers_model_raises_is_said(tmp_path, monkeypatch):
+    """An exception that nobody foresaw is a ModelError; one that is ours stays as it is."""
+    model = add(tmp_path, save_map(tmp_path / "m.onnx"), "classifier", labels=NAMES)
+
+    def unforeseen(*_, **__):
+        raise TypeError("len() of unsized object")
+
+    monkeypatch.setattr("imagelake.models.adding.open_classifier", unforeseen)
+    with pytest.raises(ModelError, match=r"does not run as its manifest says: TypeError: len\(\)"):
+        try_model(model)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,9 @@ def test_json_round_trip(changes):
         json.dumps(json.loads(to_json(MODEL)) | {"mean_rgb": None}),
         json.dumps(json.loads(to_json(MODEL)) | {"std_rgb": ["a", "b", "c"]}),
         json.dumps(json.loads(to_json(MODEL)) | {"pooling": ["avg"]}),
+        "[" * 200_000,
+        '{"input_size_wh": ' + "[" * 900 + "]" * 900 + "}",
+        json.dumps(json.loads(to_json(MODEL)) | {"input_size_wh": json.loads("[" * 900 + "]" * 900)}),
     ],
 )
 def test_bad_json_is_a_model_error(text):

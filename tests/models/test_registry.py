@@ -150,6 +150,36 @@ def test_removing(registry, file):
         registry.remove("small")
 
 
+def test_what_is_left_of_a_model_can_be_removed(registry, file):
+    """A folder that lost its manifest takes the name; `remove` takes it away, but nothing that is no model's."""
+    folder = add(registry, file).folder
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ModelError, match="imagelake models remove small"):
+        add(registry, file)
+    registry.remove("small")
+    (registry.folder / "empty").mkdir()
+    registry.remove("empty")
+    assert list(registry.folder.iterdir()) == []
+    for name, kept in (("photos", "a.jpg"), ("deep", "more/m.onnx")):
+        path = registry.folder / name / kept
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        with pytest.raises(ModelError, match="so it is kept"):
+            registry.remove(name)
+        assert path.exists()
+    (registry.folder / "note").write_text("x")
+    with pytest.raises(ModelError, match="is a file"):
+        registry.remove("note")
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "subject"])
+def test_a_built_in_model_is_said_to_be_one(registry, name):
+    """Nobody is told to add or remove what imagelake has of its own."""
+    for ask in (registry.get, registry.remove):
+        with pytest.raises(ModelError, match="built into imagelake"):
+            ask(name)
+
+
 @pytest.mark.parametrize("damage", ["change", "cut", "empty", "same size", "remove", "other time"])
 def test_a_file_that_was_changed_is_refused(registry, file, damage):
     """Whatever became of a file after it was found right, it is refused before it is run again."""

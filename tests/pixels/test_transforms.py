@@ -167,6 +167,25 @@ def test_expand_and_fill():
         assert 97 <= width <= 291
 
 
+@pytest.mark.parametrize(
+    ("entry", "size_wh"),
+    [
+        ({"aspect_scale": 600}, (1, 2000)),
+        ({"random_aspect_scale": [600]}, (2000, 1)),
+        ({"aspect_scale": 32_766}, (2, 1)),
+        ({"expand": 1000}, (600, 600)),
+        ({"resize": [32_766, 32_766]}, (4, 4)),
+        ({"letterbox": [32_766, 32_766]}, (4, 1)),
+        ({"center_crop": [32_766, 32_766]}, (4, 4)),
+    ],
+)
+def test_no_picture_becomes_larger_than_any_that_is_read(entry, size_wh):
+    """A result above the most pixels, or the longest side, of a picture is an ImageError before it is made."""
+    image = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    with pytest.raises(ImageError, match="would become"):
+        array(entry, image=image)
+
+
 def test_turns():
     """Flips and quarter turns move pixels as they are; other turns are those of Pillow."""
     assert np.array_equal(array({"flip": "horizontal"}), IMAGE[:, ::-1])

@@ -10,7 +10,7 @@ import pytest
 import imagelake
 from imagelake.errors import InputError
 from imagelake.models import choice
-from imagelake.models.choice import fingerprint_of
+from imagelake.models.choice import fingerprint_of, open_any_detector
 from imagelake.models.coder import register_coder
 from imagelake.models.learned_code import linear_code
 from imagelake.models.registry import Registry
@@ -20,7 +20,7 @@ from imagelake.run.search import Searcher
 from imagelake.run.upkeep import delete
 from imagelake.steps.extract import ExtractPictures
 from imagelake.steps.pipeline import Crop, Detect, Pipeline, from_json
-from pictures import encode
+from pictures import encode, make_image
 from tiny_models import brighter_half, mean_color
 
 
@@ -241,7 +241,8 @@ def test_whatever_shapes_a_result_is_in_the_fingerprint(models):
     others = [
         dataclasses.replace(base, detect=dataclasses.replace(base.detect, **change))
         for change in (
-            {"model": models["throwing"]}, {"labels": ("left",)}, {"min_score": 0.5}, {"keep": "all"}, {"most": 3},
+            {"model": models["throwing"]}, {"labels": ("left",)}, {"min_score": 0.5}, {"keep": "all"},
+            {"keep": "all", "most": 3},
         )
     ]  # fmt: skip
     others += [dataclasses.replace(base, crop=Crop(margin=0.1)), dataclasses.replace(base, crop=None)]
@@ -299,3 +300,64 @@ def test_codes_land_beside_the_vectors(filled, whole, models):
         assert bool(row["code"][0] & 0x80) == bright
     with pytest.raises(InputError, match="learned on other vectors"):
         Pipeline(embed=models["embedder"], code=coder)
+
+
+@pytest.fixture
+def large(lake, tmp_path):
+    """Photos that a decoder may take at 1/2 or 1/8 of their size: the pixels of those differ."""
+    folder = tmp_path / "large"
+    folder.mkdir()
+    for seed in range(3):
+        (folder / f"{seed}.jpg").write_bytes(encode(make_image(seed, 3000, 2400), quality=60))
+    lake.ingest(folder)
+    return lake
+
+
+def test_the_same_detector_finds_the_same_regions_whatever_embeds_them(large, models):
+    """Alone, before an embedder of any size, with a crop or without: one fingerprint, no region twice."""
+    detect = Detect(model=models["detector"], keep="all", min_score=0.05)
+    extract(large.tables, Pipeline(detect=detect))
+    found = regions_of(large)
+    assert len(found) == 6
+    wide = imagelake.model("efficientnet-lite0", precision="fp32", input_size=96)
+    for embed, crop in ((models["embedder"], Crop()), (wide, Crop(margin=0.1)), (models["embedder"], None)):
+        extract(large.tables, Pipeline(detect=detect, crop=crop, embed=embed))
+        assert regions_of(large) == found
+
+
+def test_a_detector_changes_no_vector_of_a_whole_picture(large, models):
+    """It goes into the same set, so it is the same to the last digit."""
+    both = extract(large.tables, Pipeline(detect=Detect(model=models["detector"]), embed=models["embedder"]))
+    vectors = vectors_of(large, both.embedding_set)
+    large.tables.embeddings(both.embedding_set).delete("true")
+    alone = extract(large.tables, Pipeline(embed=models["embedder"]))
+    assert (alone.embedding_set, alone.added) == (both.embedding_set, 3)
+    assert vectors_of(large, alone.embedding_set) == vectors
+
+
+def test_what_means_the_same_has_the_same_fingerprint(models):
+    """Whole numbers for others, labels in another order or twice, a limit that limits nothing."""
+    base = {"model": models["detector"], "labels": ("left", "right"), "min_score": 1.0}
+    same = [
+        Pipeline(detect=Detect(**base | change), crop=Crop(margin=margin), embed=models["embedder"]).fingerprint
+        for change, margin in (
+            ({}, 0.0), ({"min_score": 1}, 0), ({"labels": ("right", "left", "right")}, 0.0), ({"most": 3}, 0.0),
+        )
+    ]  # fmt: skip
+    assert len(set(same)) == 1
+
+
+def test_a_limit_above_that_of_the_detector_holds(models):
+    """All boxes that are asked for come."""
+    assert open_any_detector(models["detector"], most=500).model.manifest.head["limit"] == 500
+    assert open_any_detector(models["detector"], most=5).model.manifest.head["limit"] == 100
+
+
+def test_what_comes_out_is_named_by_all_that_shapes_it(models):
+    """Where vectors of whole pictures share a set, regions beside them do not share a name."""
+    alone = Pipeline(embed=models["embedder"])
+    both = Pipeline(detect=Detect(model=models["detector"]), embed=models["embedder"])
+    cropped = dataclasses.replace(both, crop=Crop())
+    assert alone.fingerprint == both.fingerprint
+    assert len({each.result_fingerprint for each in (alone, both, cropped)}) == 3
+    assert (alone.result_fingerprint, cropped.result_fingerprint) == (alone.fingerprint, cropped.fingerprint)

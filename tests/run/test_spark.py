@@ -294,8 +294,17 @@ def test_results_in_parquet_files(spark, filled, regions, pictures, tmp_path, of
     assert rows_of(there) == rows_of(here)
     counts = ("found", "added", "known", "rejected", "regions", "fallbacks")
     assert [getattr(report, name) for name in counts] == [getattr(local, name) for name in counts]
-    assert (again.found, again.added, again.known, again.rejected) == (report.found, 0, report.found, 0)
+    assert (again.found, again.added, again.known) == (report.found, 0, report.added)
+    assert again.rejected == report.rejected > 0
     assert told.done == report.found
+    listed = [(each.run, each.subject) for each in filled.runs() if each.engine == "spark"]
+    assert listed == ([(report.run, str(there))] if of == "lake" else [])
+    with pytest.raises(InputError, match=r"holds pictures by their .* and this run has them by their"):
+        extract_spark_to(Folder(str(pictures)) if of == "lake" else filled.tables, regions, str(there), spark=spark)
+    beside = replace(regions, crop=None)  # whose vectors are those of the embedder alone
+    extract_spark_to(Folder(str(pictures)), Pipeline(embed=regions.embed), str(tmp_path / "whole"), spark=spark)
+    with pytest.raises(InputError, match="other steps"):
+        extract_spark_to(Folder(str(pictures)), beside, str(tmp_path / "whole"), spark=spark)
     with pytest.raises(InputError, match="other steps"):
         extract_spark_to(given, Pipeline(embed=regions.embed), str(there), spark=spark)
 

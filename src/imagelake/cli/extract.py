@@ -106,7 +106,6 @@ def extract(
       imagelake extract --lake shop.lake --pipeline product.toml --engine spark --master spark://host:7077
     """
     from imagelake.cli.bar import progress_bar  # late: --help needs none of these
-    from imagelake.lake.tables import open_tables
     from imagelake.run.engines import run_extraction
 
     steps: dict[str, Any] = {
@@ -115,9 +114,8 @@ def extract(
     }  # fmt: skip
     options = _asked(steps) if pipeline is None else _read(pipeline, steps)
     options = _with_place(options, source, to, engine, master)
-    tables = None if lake is None else open_tables(lake, create=options.source is not None)
     with progress_bar() as bar:
-        report = run_extraction(tables, options, bar)
+        report = run_extraction(lake, options, bar)
     if json:
         write_json(report)
     else:
@@ -145,6 +143,8 @@ def _asked(steps: dict[str, Any]) -> ExtractOptions:
                 raise typer.BadParameter("it belongs to --detector", param_hint=name)
     else:
         labels = [label.strip() for label in (steps["--labels"] or "").split(",") if label.strip()]
+        if steps["--labels"] is not None and not labels:
+            raise typer.BadParameter("it names no label", param_hint="--labels")
         asked["detect"] = {"model": steps["--detector"], "labels": labels, "keep": str(steps["--keep"] or "best")}
         if steps["--precision"] is not None:
             asked["detect"]["precision"] = str(steps["--precision"])
@@ -152,6 +152,9 @@ def _asked(steps: dict[str, Any]) -> ExtractOptions:
         "model": steps["--model"], "precision": steps["--precision"] and str(steps["--precision"]),
         "input_size": steps["--input-size"], "pooling": steps["--pooling"] and str(steps["--pooling"]),
     }  # fmt: skip
+    for name in ("--model", "--input-size", "--pooling", "--code"):
+        if steps["--no-embed"] is not None and steps[name] is not None:
+            raise typer.BadParameter("it belongs to embedding, which --no-embed leaves out", param_hint=name)
     if steps["--no-embed"] is None:
         asked["embed"] = {name: value for name, value in embed.items() if value is not None}
     if steps["--code"] is not None:

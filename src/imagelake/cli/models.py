@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_library
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,12 +78,11 @@ def show(name: NameArgument, models: FolderOption = None, json: JsonOption = Fal
     Example:
       imagelake models show yolox-nano
     """
-    model = registry_of(models).get(name)
-    told = described(model)
+    told = _described_built_in(name) or described(registry_of(models).get(name))
     if json:
         write_json(told)
         return
-    labels = told.pop("labels")
+    labels = told.pop("labels") or []
     few = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
     told["labels"] = f"{len(labels)}: {few}" if labels else "none"
     write_table(["what", "value"], [(key, _text(value)) for key, value in told.items()])
@@ -136,6 +136,17 @@ def remove(name: NameArgument, models: FolderOption = None, json: JsonOption = F
         write_json({"removed": name, "folder": registry.folder})
     else:
         write_line(f"Removed {name}.")
+
+
+def _described_built_in(name: str) -> dict[str, Any] | None:
+    """The manifest of a model that imagelake builds from installed weights; None for any other name."""
+    from imagelake.models import manifest, zoo
+
+    if name not in {model.name for model in zoo.models()}:
+        return None
+    model = zoo.manifest(name)
+    told: dict[str, Any] = json_library.loads(manifest.to_json(model))
+    return told | {"fingerprint": manifest.fingerprint(model), "installed": zoo.installed(model)}
 
 
 def _built_in() -> list[dict[str, Any]]:

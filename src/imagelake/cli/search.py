@@ -65,19 +65,32 @@ def search(
         if json:
             write_json([{"query": query, "matches": matches} for query, matches in found.items()])
         else:
-            rows = [(query[:12], f"{m.distance:.4f}", m.uri) for query, matches in found.items() for m in matches]
-            write_table(["query", "distance", "uri"], rows, right=["distance"])
+            _tell([(query[:12], match) for query, matches in found.items() for match in matches])
     elif picture is not None:
         matches = opened.search_grid(picture, grid, options) if grid else _plain_search(opened, picture, options)
         if json:
             write_json(matches)
         else:
-            write_table(["distance", "uri"], [(f"{m.distance:.4f}", m.uri) for m in matches], right=["distance"])
+            _tell([(None, match) for match in matches])
     missing = opened.without_vector(embedding_set)
     if missing:
         write_note(f"{missing:,} images have no vector yet and were not searched. Run: imagelake extract --lake {lake}")
     if grid and not json:
         write_note(f"Grid: {grid}")
+
+
+def _tell(found: list[tuple[str | None, imagelake.Match]]) -> None:
+    """A table, with label and box where regions were compared."""
+    of_many, of_regions = any(query for query, _ in found), any(match.box_xyxy for _, match in found)
+    columns = ["query"] * of_many + ["distance"] + ["label", "box"] * of_regions + ["uri"]
+    rows = []
+    for query, match in found:
+        row: list[object] = [query] if of_many else []
+        row.append(f"{match.distance:.4f}")
+        if of_regions:
+            row += [match.label or "", " ".join(f"{side:.2f}" for side in match.box_xyxy or ())]
+        rows.append((*row, match.uri))
+    write_table(columns, rows, right=["distance"])
 
 
 def _plain_search(lake: imagelake.Lake, picture: str, options: imagelake.SearchOptions) -> list[imagelake.Match]:

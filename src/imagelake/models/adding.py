@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from imagelake.errors import ModelError
+from imagelake.errors import ImagelakeError, ModelError
 from imagelake.models.classifier import open_classifier
 from imagelake.models.detector import open_detector
 from imagelake.models.file_embedder import open_file_embedder
@@ -76,11 +76,23 @@ def add_with_manifest(
 
 
 def try_model(model: RegisteredModel) -> None:
-    """Open a model, and run it once where its task says on what.
+    """Open a model, and run it on pictures where its task says so: on one, and on two where it takes any number.
 
     Raises:
         ModelError: it does not run as its manifest says.
     """
+    try:
+        _run_once(model)
+    except ImagelakeError:
+        raise
+    except Exception as error:  # a stranger's model may give anything
+        raise ModelError(
+            f"{model.manifest.name} does not run as its manifest says: {type(error).__name__}: {error}; "
+            "mend what is said of its task, head, outputs and transforms"
+        ) from error
+
+
+def _run_once(model: RegisteredModel) -> None:
     import numpy as np
 
     image = np.full((48, 64, 3), 128, np.uint8)
@@ -88,11 +100,14 @@ def try_model(model: RegisteredModel) -> None:
     if task == "detector":
         detector = open_detector(model)
         detector.detect([detector.prepare(image)])
+        detector.detect([detector.prepare(image)] * 2)
     elif task == "classifier":
         classifier = open_classifier(model)
         classifier.scores([classifier.prepare(image)])
+        classifier.scores([classifier.prepare(image)] * 2)
     elif task == "embedder":
         embedder = open_file_embedder(model)
         embedder.embed([embedder.prepare(image)])
+        embedder.embed([embedder.prepare(image)] * 2)
     elif task == "tensor":
         open_runtime(model)

@@ -132,7 +132,7 @@ def _find(
 ) -> RegisteredModel:
     registry = registry or default_registry()
     if name not in registry.names():
-        there = [each for each in registry.names() if registry.get(each).manifest.task == task]
+        there = [each for each in registry.names() if _task_of(registry, each) == task]
         own = {"embedder": [model.name for model in zoo.models()], "detector": [SUBJECT]}.get(task, [])
         raise ModelError(f"model {name!r} is not known; use one of {', '.join([*own, *there]) or 'none yet'}")
     model = registry.get(name)
@@ -143,6 +143,14 @@ def _find(
         chosen = dataclasses.replace(model.manifest, precision=precision)
         return dataclasses.replace(model, manifest=chosen)
     return dataclasses.replace(model, manifest=file_manifest.settle_file(model.manifest))
+
+
+def _task_of(registry: Registry, name: str) -> str | None:
+    """What a model is for; None where its manifest is broken, which is told to whoever asks for that model."""
+    try:
+        return registry.get(name).manifest.task
+    except ModelError:
+        return None
 
 
 def open_any_embedder(model: EmbedderModel, *, threads: int = 1, on_progress: OnProgress | None = None) -> AnyEmbedder:
@@ -164,6 +172,7 @@ def open_any_detector(
     threads: int = 1,
     min_score: float | None = None,
     wanted: tuple[str, ...] = (),
+    most: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Detector:
     """Load a detector.
@@ -173,6 +182,7 @@ def open_any_detector(
         threads: how many threads one call uses.
         min_score: boxes below it may be left out; None for the detector's own threshold.
         wanted: boxes of other labels may be left out; empty for the detector's own choice.
+        most: so many boxes of a picture must be possible; None for the detector's own limit.
         on_progress: told in one line when something takes seconds.
 
     Raises:
@@ -182,8 +192,9 @@ def open_any_detector(
         from imagelake.models.subject import open_subject  # late: only where it is needed
 
         return open_subject(precision=model.precision, threads=threads, on_progress=on_progress)
-    if min_score is not None or wanted:
+    if min_score is not None or wanted or most:
         head = dict(model.manifest.head)
+        head |= {"limit": max(head["limit"], most or 0)}
         head |= {"score_threshold": min_score} if min_score is not None else {}
         head |= {"wanted": wanted} if wanted else {}
         model = dataclasses.replace(model, manifest=dataclasses.replace(model.manifest, head=head))
@@ -237,7 +248,7 @@ def read_text(text: str) -> Manifest | FileManifest:
     """
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         told = None
     if isinstance(told, dict) and "runtime" in told:
         return file_manifest.from_json(text)
@@ -267,8 +278,11 @@ def find_detector(text: str, registry: Registry | None = None) -> DetectorModel:
     Raises:
         ModelError: it is registered no more, or the one of this name gives other boxes.
     """
-    told = json.loads(text)
-    if SUBJECT in told:
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        told = None  # said below
+    if isinstance(told, dict) and told.get(SUBJECT) in manifest.PRECISIONS:
         return SubjectModel(told[SUBJECT])
     return _find_again(file_manifest.from_json(text), "detector", registry)
 

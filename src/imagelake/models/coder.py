@@ -9,7 +9,6 @@ Bits are packed as `numpy.packbits` does: bit 0 is the highest of the first byte
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from imagelake.errors import ModelError
 from imagelake.models.codes_neighbors import NEIGHBORS, directions, nearest
 from imagelake.models.file_manifest import FileManifest, TensorSpec
 from imagelake.models.learned_code import LearnedCode
+from imagelake.models.npz import read_npz
 from imagelake.models.registry import RegisteredModel, Registry
 
 RUNTIME = "linear-code"
@@ -179,9 +179,8 @@ def _read(path: Path, kind: str) -> dict[str, NDArray[Any]]:
     if kind not in _SHAPES:
         raise ModelError(f"a coder of the kind {kind!r} is not known; use one of {', '.join(_SHAPES)}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _SHAPES[kind]}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, list(_SHAPES[kind]))
+    except ValueError as error:
         raise ModelError(
             f"{path} is no code of the kind {kind!r} ({error}); make it anew with `imagelake codes fit`"
         ) from error
@@ -191,6 +190,8 @@ def _read(path: Path, kind: str) -> dict[str, NDArray[Any]]:
         fits = array.dtype == dtype and array.ndim == len(wanted)
         if not fits or any(sides.setdefault(letter, n) != n for letter, n in zip(wanted, array.shape, strict=True)):
             raise ModelError(f"{name} in {path} is {array.dtype} {array.shape}, which does not fit; make the code anew")
+        if not array.size or not np.isfinite(array).all():
+            raise ModelError(f"{name} in {path} is empty, or holds NaN or infinity; make the code anew")
     return arrays
 
 

@@ -1,7 +1,7 @@
 """What detectors put out, decoded into boxes: one function for each family that people meet.
 
 Each takes the outputs of one call and gives, for each picture, its candidates: boxes in pixels of the prepared
-picture, before suppression.
+picture, before suppression. A row whose box, score or class is not finite is left out: a model gone mad sees nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from imagelake.errors import ModelError
 
 Floats = NDArray[np.float32]
 Outputs = Mapping[str, NDArray[Any]]
+
+# Beyond any label, and an int32 also once the first label is subtracted.
+_FARTHEST_CLASS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,18 @@ class Decoding:
         """The candidates of the first `count` pictures of a call.
 
         Raises:
-            ModelError: the outputs do not have the shape of this head.
+            ModelError: the outputs do not have the shape or the type of this head.
         """
-        return _DECODERS[self.head["kind"]](self, outputs, count)
+        with np.errstate(all="ignore"):  # what overflows is not finite, and `_above` leaves it out
+            return _DECODERS[self.head["kind"]](self, outputs, count)
 
 
 def _ssd(decoding: Decoding, outputs: Outputs, count: int) -> list[Candidates]:
     """Rows of DetectionOutput: [image, label, score, x1, y1, x2, y2] in [0, 1], the images of a batch one after the
     other; or, with an axis of images, rows without the image.
     """
-    rows = np.asarray(outputs[decoding.outputs[0]], np.float32)
-    if rows.shape[-1] == 7 and (rows.ndim == 2 or (rows.ndim == 4 and rows.shape[:2] == (1, 1))):
+    rows = _floats(decoding, outputs, decoding.outputs[0])
+    if rows.ndim and rows.shape[-1] == 7 and (rows.ndim == 2 or (rows.ndim == 4 and rows.shape[:2] == (1, 1))):
         rows = rows.reshape(-1, 7)
         images, rows = rows[:, 0], rows[:, 1:]
         pictures = [rows[images == image] for image in range(count)]
@@ -75,7 +79,7 @@ def _ssd(decoding: Decoding, outputs: Outputs, count: int) -> list[Candidates]:
     else:
         raise _wrong_shape(decoding, rows, "[1, 1, rows, 7] or [pictures, rows, 6]")
     scale = np.array([*decoding.size_wh, *decoding.size_wh], np.float32)
-    return [_above(decoding, p[:, 2:6] * scale, p[:, 1], p[:, 0].astype(np.int32)) for p in pictures]
+    return [_above(decoding, p[:, 2:6] * scale, p[:, 1], p[:, 0]) for p in pictures]
 
 
 def _yolox(decoding: Decoding, outputs: Outputs, count: int) -> list[Candidates]:
@@ -93,8 +97,7 @@ def _yolox(decoding: Decoding, outputs: Outputs, count: int) -> list[Candidates]
 def _yolox_picture(decoding: Decoding, rows: Floats, cells: Floats, strides: Floats) -> Candidates:
     scores, class_ids, kept = _best(decoding, rows[:, 5:], rows[:, 4])
     rows, stride = rows[kept, :4], strides[kept]
-    with np.errstate(over="ignore"):  # a model gone mad: `_above` drops boxes that are not finite
-        center_size = np.concatenate([(rows[:, :2] + cells[kept]) * stride, np.exp(rows[:, 2:]) * stride], axis=1)
+    center_size = np.concatenate([(rows[:, :2] + cells[kept]) * stride, np.exp(rows[:, 2:]) * stride], axis=1)
     return _above(decoding, _from_center(center_size), scores, class_ids)
 
 
@@ -119,27 +122,61 @@ def _yolov8(decoding: Decoding, outputs: Outputs, count: int) -> list[Candidates
 def _boxes(decoding: Decoding, outputs: Outputs, count: int) -> list[Candidates]:
     """Boxes, scores and classes as outputs of their own; without classes, the scores are [pictures, rows, classes]."""
     head = decoding.head
-    boxes = np.asarray(outputs[head["boxes"]], np.float32)
-    scores = np.asarray(outputs[head["scores"]], np.float32)
-    if boxes.ndim == 2:  # a model for one picture may leave out the axis of pictures
-        boxes, scores = boxes[None], scores[None]
-    boxes = boxes.reshape(len(boxes), -1, 4) if boxes.ndim == 4 else boxes
-    if boxes.ndim != 3 or boxes.shape[2] != 4 or len(boxes) < count or scores.shape[:2] != boxes.shape[:2]:
-        raise _wrong_shape(decoding, boxes, f"[pictures, rows, 4], with scores [pictures, rows] and not {scores.shape}")
-    classes = np.asarray(outputs[head["classes"]]).reshape(scores.shape[:2]) if head["classes"] else None
-    counts = np.asarray(outputs[head["count"]]).reshape(-1) if head["count"] else np.full(count, boxes.shape[1])
+    boxes, scores = _boxes_and_scores(decoding, outputs, count)
+    classes = _classes(decoding, outputs, scores) if head["classes"] else None
+    counts = _counts(decoding, outputs, count, boxes.shape[1])
     found = []
     for picture in range(count):
-        part = slice(0, int(counts[picture]))
+        part = slice(0, counts[picture])
         if classes is None:
             of_classes = scores[picture, part] if scores.ndim == 3 else scores[picture, part, None]
             best, class_ids, kept = _best(decoding, of_classes, None)
             found.append(_above(decoding, _as_xyxy(decoding, boxes[picture, part][kept]), best, class_ids))
         else:
-            class_ids = np.rint(classes[picture, part]).astype(np.int32)
             corners = _as_xyxy(decoding, boxes[picture, part])
-            found.append(_above(decoding, corners, _activated(decoding, scores[picture, part]), class_ids))
+            activated = _activated(decoding, scores[picture, part])
+            found.append(_above(decoding, corners, activated, classes[picture, part]))
     return found
+
+
+def _boxes_and_scores(decoding: Decoding, outputs: Outputs, count: int) -> tuple[Floats, Floats]:
+    """Boxes [pictures, rows, 4] and scores [pictures, rows], or [pictures, rows, classes] of at least one class."""
+    boxes = _floats(decoding, outputs, decoding.head["boxes"])
+    scores = _floats(decoding, outputs, decoding.head["scores"])
+    if boxes.ndim == 2:  # a model for one picture may leave out the axis of pictures
+        boxes, scores = boxes[None], scores[None]
+    if boxes.ndim == 4:
+        boxes = boxes.reshape(boxes.shape[0], boxes.shape[1] * boxes.shape[2], boxes.shape[3])
+    fits = boxes.ndim == 3 and boxes.shape[2] == 4 and len(boxes) >= count and scores.shape[:2] == boxes.shape[:2]
+    if not fits or scores.ndim > 3:
+        raise _wrong_shape(decoding, boxes, f"[pictures, rows, 4], with scores [pictures, rows] and not {scores.shape}")
+    if scores.ndim == 3 and (decoding.head["classes"] or not scores.shape[2]):
+        wanted = "[pictures, rows], beside an output of classes" if decoding.head["classes"] else "of 1 class or more"
+        raise _wrong_shape(decoding, scores, wanted)
+    return boxes, scores
+
+
+def _classes(decoding: Decoding, outputs: Outputs, scores: Floats) -> Floats:
+    """The class of each row, [pictures, rows] as the scores."""
+    classes = _floats(decoding, outputs, decoding.head["classes"])
+    if classes.size != scores.size:
+        raise _wrong_shape(decoding, classes, f"one class for each score, {scores.shape}")
+    return classes.reshape(scores.shape)
+
+
+def _counts(decoding: Decoding, outputs: Outputs, count: int, rows: int) -> list[int]:
+    """How many rows of each picture count: all of them where no output says."""
+    if not decoding.head["count"]:
+        return [rows] * count
+    counts = _floats(decoding, outputs, decoding.head["count"]).reshape(-1)
+    if len(counts) < count:
+        raise _wrong_shape(decoding, counts, "one count a picture")
+    if not ((counts >= 0) & (counts <= rows)).all():  # nor for NaN
+        raise ModelError(
+            f"the output {decoding.head['count']} counts {counts.tolist()[:8]} boxes; the head boxes reads counts from "
+            f"0 to the {rows} rows of an output; name another output, or leave the setting count out"
+        )
+    return [int(each) for each in counts[:count]]
 
 
 _DECODERS: Mapping[str, Callable[[Decoding, Outputs, int], list[Candidates]]] = MappingProxyType(
@@ -152,9 +189,20 @@ def cell_count(size_wh: tuple[int, int], strides: tuple[int, ...]) -> int:
     return sum((size_wh[0] // stride) * (size_wh[1] // stride) for stride in strides)
 
 
+def _floats(decoding: Decoding, outputs: Outputs, name: str) -> Floats:
+    """An output as float32; what is too large for it becomes infinite."""
+    try:
+        return np.asarray(outputs[name], np.float32)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"the output {name} holds no numbers ({error}), and the head {decoding.head['kind']} reads numbers; name "
+            "another output"
+        ) from error
+
+
 def _rows(decoding: Decoding, outputs: Outputs, count: int, before: int) -> Floats:
     """The one output of a grid detector as [count, rows, before + classes], whichever of its axes are the rows."""
-    values = np.asarray(outputs[decoding.outputs[0]], np.float32)
+    values = _floats(decoding, outputs, decoding.outputs[0])
     wanted = before + decoding.classes
     if values.ndim != 3 or len(values) < count or wanted not in values.shape[1:]:
         raise _wrong_shape(
@@ -198,14 +246,15 @@ def _activated(decoding: Decoding, values: Floats) -> Floats:
     """Logits as scores, where the head says that they are logits."""
     if decoding.head.get("activation", "none") == "none":
         return values
-    with np.errstate(over="ignore"):
-        return (1 / (1 + np.exp(-values))).astype(np.float32)
+    return (1 / (1 + np.exp(-values))).astype(np.float32)
 
 
-def _above(decoding: Decoding, boxes_xyxy: Floats, scores: Floats, class_ids: NDArray[np.int32]) -> Candidates:
-    """Candidates whose score reaches the threshold and whose box is finite."""
-    kept = (scores >= decoding.head["score_threshold"]) & np.isfinite(boxes_xyxy).all(axis=1)
-    return Candidates(boxes_xyxy[kept].astype(np.float32), scores[kept].astype(np.float32), class_ids[kept])
+def _above(decoding: Decoding, boxes_xyxy: Floats, scores: Floats, classes: NDArray[Any]) -> Candidates:
+    """Candidates whose score reaches the threshold and whose box, score and class are finite."""
+    kept = (scores >= decoding.head["score_threshold"]) & np.isfinite(scores) & np.isfinite(classes)
+    kept &= np.isfinite(boxes_xyxy).all(axis=1)
+    class_ids = np.clip(np.rint(classes[kept]), -_FARTHEST_CLASS, _FARTHEST_CLASS).astype(np.int32)
+    return Candidates(boxes_xyxy[kept].astype(np.float32), scores[kept].astype(np.float32), class_ids)
 
 
 def _as_xyxy(decoding: Decoding, boxes: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from imagelake.errors import ModelError
 from imagelake.models.embedder import normalize
+from imagelake.models.npz import read_npz
 from imagelake.models.picture_model import PictureModel, open_picture_model
 from imagelake.models.registry import RegisteredModel
 
@@ -82,7 +82,7 @@ class FileEmbedder:
         """
         vectors = np.zeros((len(prepared), self.dimensions), np.float32)
         for positions, outputs in self.model.run(list(prepared)):
-            pooled = pool(self.model, outputs[self.model.outputs[0]])[: len(positions)]
+            pooled = pool(self.model, outputs[self.model.outputs[0]], len(positions))
             if self.whitening is not None:
                 pooled = np.asarray((pooled - self.whitening.mean) @ self.whitening.matrix, np.float32)
             if pooled.shape[1] != self.dimensions:
@@ -110,7 +110,7 @@ def open_file_embedder(model: RegisteredModel, *, threads: int = 1, device: str 
     opened = open_picture_model(model, "embedder", threads=threads, device=device)
     probe = opened.prepare(np.full((48, 64, 3), 128, np.uint8)).array
     ((_, outputs),) = opened.run([probe])
-    dimensions = pool(opened, outputs[opened.outputs[0]]).shape[1]
+    dimensions = pool(opened, outputs[opened.outputs[0]], 1).shape[1]
     whitening = read_whitening(model.path("whitening")) if "whitening" in model.manifest.files else None
     if whitening is not None:
         if len(whitening.mean) != dimensions:
@@ -129,22 +129,43 @@ def read_whitening(path: Path) -> Whitening:
         ModelError: the file is not such a file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            mean, matrix = arrays["mean"].astype(np.float32), arrays["matrix"].astype(np.float32)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path, ("mean", "matrix"))
+    except ValueError as error:
         raise ModelError(f"cannot read whitening from {path} ({error}); give an .npz with mean and matrix") from error
-    if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean):
-        raise ModelError(f"{path} holds mean {mean.shape} and matrix {matrix.shape}; give mean [d] and matrix [d, k]")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+        mean, matrix = arrays["mean"].astype(np.float32), arrays["matrix"].astype(np.float32)
+    if mean.ndim != 1 or matrix.ndim != 2 or len(matrix) != len(mean) or not matrix.size:
+        raise ModelError(
+            f"{path} holds mean {mean.shape} and matrix {matrix.shape}; give mean [d] and matrix [d, k], d and k 1 or "
+            "more"
+        )
+    if not (np.isfinite(mean).all() and np.isfinite(matrix).all()):
+        raise ModelError(f"mean or matrix in {path} holds NaN or infinity; give finite numbers of float32")
     return Whitening(mean, matrix)
 
 
-def pool(model: PictureModel, output: NDArray[Any]) -> NDArray[np.float32]:
-    """An output of a model as one vector a picture, float32 [n, d], the way that the head says.
+def pool(model: PictureModel, output: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """An output of a model as one vector a picture, the way that the head says.
+
+    Args:
+        model: what gave the output.
+        output: of one call, with a row for each picture; where the model takes a batch of k exactly, k rows.
+        count: how many pictures the call answers for.
+
+    Returns:
+        float32 [count, d]; d is 1 or more.
 
     Raises:
-        ModelError: the pooling does not fit the shape.
+        ModelError: the output has not one row a picture, or the pooling does not fit the shape.
     """
     head, values = model.manifest.head, np.asarray(output, np.float32)
+    rows = model.runtime.inputs[0].batch or count
+    if values.ndim < 2 or len(values) != rows or not values.size:
+        raise ModelError(
+            f"an output of shape {values.shape} has not one vector for each of {rows} pictures, as an embedder's "
+            f"[{rows}, d] or [{rows}, d, h, w]; choose another --output, or export the model with an axis of pictures"
+        )
+    values = values[:count]
     pooling, layout = head["pooling"], head["layout"]
     if pooling == "none" or values.ndim == 2:
         return values.reshape(len(values), -1)

@@ -29,6 +29,7 @@ MANIFEST_FILE = "manifest.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ()+=,@._-]{0,199}")
 _SHA256 = re.compile("[0-9a-f]{64}")
+_DEEPEST = 40
 _DESCRIPTIVE = frozenset({"name", "licence", "source", "files", "sha256", "precision", "format"})
 
 
@@ -184,10 +185,12 @@ def from_json(text: str, folder: Path | None = None) -> FileManifest:
     """
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"this manifest is not JSON ({error}); mend it at that place") from error
     if not isinstance(given, dict):
         raise ModelError(f"this manifest is a JSON {type(given).__name__}; give an object, as `to_json` writes it")
+    if _too_deep(given):
+        raise ModelError(f"this manifest nests values more than {_DEEPEST} deep; write it as `to_json` does")
     fields = {f.name: f for f in dataclasses.fields(FileManifest)}
     refuse_unknown("keys of a manifest", list(given), list(fields))
     missing = [name for name in ("name", "task", "runtime", "files") if name not in given]
@@ -277,6 +280,15 @@ def _check_files(name: str, files: Mapping[str, str], sha256: Mapping[str, str])
     for role, digest in sha256.items():
         if not _SHA256.fullmatch(digest):
             raise ModelError(f"the hash {digest!r} of {role} in {name} is no SHA-256; give 64 hex digits in lower case")
+
+
+def _too_deep(given: Any) -> bool:
+    """Whether values stand in values so deep that Python's own recursion may end before they do."""
+    level = [given]
+    for _ in range(_DEEPEST):
+        inner = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [each for values in inner for each in values]
+    return bool(level)
 
 
 def _tensor(given: Any) -> TensorSpec:

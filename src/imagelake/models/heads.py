@@ -27,8 +27,8 @@ class Setting:
     Attributes:
         default: what holds where the manifest does not say; its type is the type of the setting.
         allowed: the values that a word may have; empty for any.
-        low: the least a number may be.
-        high: the most a number may be.
+        low: the least a number may be, or each number of a list, which then is not empty.
+        high: the most that it may be.
     """
 
     default: Any
@@ -45,7 +45,7 @@ _DETECTOR = {
     "first_label": Setting(0, low=-1_000_000, high=1_000_000),
     "nms": Setting(default=True),
 }
-_GRID = {"strides": Setting((8, 16, 32))}
+_GRID = {"strides": Setting((8, 16, 32), low=1, high=32_766)}
 _LOGITS = {"activation": Setting("none", ("none", "sigmoid"))}
 
 SETTINGS: Mapping[str, Mapping[str, Setting]] = MappingProxyType(
@@ -116,6 +116,8 @@ def _checked(kind: str, name: str, value: Any, setting: Setting) -> Any:
         member = int if default else str
         if not isinstance(value, list | tuple) or any(type(v) is not member for v in value):
             raise ModelError(f"{where} is {value!r}; give a list of {'numbers' if member is int else 'words'}")
+        if member is int and not (value and all(setting.low <= v <= setting.high for v in value)):
+            raise ModelError(f"{where} is {value!r}; give one number or more between {setting.low} and {setting.high}")
         return tuple(value)
     if isinstance(default, float) and type(value) is int:
         value = float(value)

@@ -135,7 +135,7 @@ def from_json(text: str) -> Manifest:
     """
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"this manifest is not JSON ({error}); give what `to_json` wrote") from error
     if not isinstance(given, dict):
         raise ModelError(f"this manifest is a JSON {type(given).__name__}; give an object, as `to_json` writes it")
@@ -153,7 +153,7 @@ def from_json(text: str) -> Manifest:
         for name, value in given.items():
             typed[name] = _typed(name, value)
         return Manifest(**typed)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"this manifest holds a value of the wrong type ({error}); see `Manifest`") from error
 
 

@@ -24,6 +24,12 @@ RESERVED = frozenset({"subject", *(model.name for model in zoo_models())})
 
 _CHUNK = 1 << 20
 
+# What a folder that lost its manifest may hold and still be removed.
+_MODEL_SUFFIXES = frozenset(
+    {".onnx", ".onnx_data", ".data", ".bin", ".pb", ".pbtxt", ".prototxt", ".caffemodel", ".tflite"}
+    | {".pt", ".pt2", ".pth", ".npz", ".npy"}
+)
+
 # Files whose hash was right: (path, device, inode, size, times of change, hash). Only within this process.
 _verified: set[tuple[object, ...]] = set()
 
@@ -89,6 +95,11 @@ class Registry:
         require_name(name)
         folder = self.folder / name
         if not (folder / MANIFEST_FILE).is_file():
+            if name in RESERVED:
+                raise ModelError(
+                    f"{name!r} is built into imagelake and is no model of {self.folder}: it needs no adding, and "
+                    "cannot be checked or removed; name it wherever a model of its task is asked for"
+                )
             known = ", ".join(self.names()) or "none yet"
             raise ModelError(
                 f"model {name!r} is not in {self.folder} (there: {known}); add it with `imagelake models add`"
@@ -149,21 +160,24 @@ class Registry:
         return RegisteredModel(complete, self.folder / manifest.name)
 
     def remove(self, name: str) -> None:
-        """Take a model out, with its files.
+        """Take a model out, with its files; also what is left of one whose manifest is lost.
 
         Raises:
-            ModelError: there is none of this name, or the folder cannot be written.
+            ModelError: there is none of this name, its folder has no manifest and holds what is no file of a model, or
+                the folder cannot be written.
         """
         require_name(name)
-        if name not in self.names():
+        if not os.path.lexists(self.folder / name):
             self.get(name)
+        elif name not in self.names():
+            _refuse_other_folder(self.folder / name)
         try:
             self._move_out(name)
         except OSError as error:
             raise ModelError(f"cannot remove {name} from {self.folder} ({error})") from error
 
     def _refuse_taken(self, name: str) -> None:
-        if (self.folder / name).exists():
+        if os.path.lexists(self.folder / name):
             raise ModelError(
                 f"there is a model {name!r} in {self.folder}; choose another --name, replace it with --replace, or "
                 f"remove it with `imagelake models remove {name}`"
@@ -226,6 +240,21 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"cannot read {path} ({error}); give a file that can be read") from error
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Refuse to remove a folder without a manifest that holds more than files of a model: `--models` may be wrong."""
+    try:
+        entries = sorted(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+    except OSError as error:
+        raise ModelError(f"cannot list {folder} ({error}); remove it by hand") from error
+    other = [entry.name for entry in entries if entry.suffix not in _MODEL_SUFFIXES or not entry.is_file()]
+    if other or not (folder.is_dir() or folder.is_symlink()):
+        what = f"holds {', '.join(other[:3])}" if other else "is a file"
+        raise ModelError(
+            f"{folder} has no {MANIFEST_FILE} and {what}, which is nothing of a model, so it is kept; give another "
+            "--models, or remove it by hand"
+        )
 
 
 def _verify(name: str, path: Path, expected: str | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagelake.pixels.frame import Frame, Numbers
-from imagelake.pixels.geometry import window
+from imagelake.pixels.geometry import LONGEST_SIDE, window
 from imagelake.pixels.settings import Settings, allow, box, channels, number, one_of, size, truth
 
 _SSD_MEAN_RGB = (123.0, 117.0, 104.0)
@@ -71,7 +71,7 @@ class Expand(Settings):
     """Put the picture on a ground of `color` that is `ratio` times as wide and as high."""
 
     shorthand: ClassVar[str] = "ratio"
-    ratio: float = field(metadata=allow(number(1.0)))
+    ratio: float = field(metadata=allow(number(1.0, LONGEST_SIDE)))
     color: Numbers = field(default=_SSD_MEAN_RGB, metadata=allow(channels()))
     place: Literal["center", "top-left"] = field(default="center", metadata=allow(one_of("center", "top-left")))
 
@@ -90,7 +90,7 @@ class RandomExpand(Settings):
 
     random: ClassVar[bool] = True
     shorthand: ClassVar[str] = "max_ratio"
-    max_ratio: float = field(default=4.0, metadata=allow(number(1.0)))
+    max_ratio: float = field(default=4.0, metadata=allow(number(1.0, LONGEST_SIDE)))
     color: Numbers = field(default=_SSD_MEAN_RGB, metadata=allow(channels()))
 
     def apply(self, frame: Frame, rng: np.random.Generator) -> Frame:

@@ -18,7 +18,7 @@ from imagelake.pixels.picture import MAX_PIXELS, Picture, open_picture
 from imagelake.pixels.pillow_door import open_with_pillow
 from imagelake.pixels.png_chunks import keep_pixels_only
 
-__all__ = ["MAX_PIXELS", "PIXELS_AT_ONCE", "Picture", "decode", "decode_rgb", "open_picture"]
+__all__ = ["MAX_PIXELS", "PIXELS_AT_ONCE", "Picture", "decode", "decode_rgb", "open_picture", "reduction"]
 
 PIXELS_AT_ONCE = 48_000_000
 """How many pixels all threads together decode at once; a picture with more is decoded alone."""
@@ -85,6 +85,11 @@ def decode(picture: Picture, min_side: int | None = None) -> NDArray[np.uint8]:
         with open_with_pillow(data, picture.format) as image:
             image_rgb = to_rgb(image, picture.format)
     return turn_upright(image_rgb, picture.pending_orientation)
+
+
+def reduction(picture: Picture, min_side: int | None) -> int:
+    """By what the sides are divided when a picture is decoded with this `min_side`: 1, 2, 4 or 8."""
+    return _choose_scale(picture, min_side)[0]
 
 
 def decode_rgb(data: bytes, min_side: int | None = None) -> NDArray[np.uint8]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imagelake.errors import ImageError, InputError
 from imagelake.pixels.frame import Frame, Numbers
+from imagelake.pixels.picture import MAX_PIXELS, MAX_SIDE
 from imagelake.pixels.resampling import INTERPOLATIONS, Interpolation, resample
 from imagelake.pixels.settings import (
     Settings,
@@ -23,10 +25,21 @@ from imagelake.pixels.settings import (
     whole,
 )
 
+LONGEST_SIDE = 32_766
+"""The longest side that a setting may ask for, in pixels, as for `size_wh`."""
+
 RANDOM_INTERPOLATIONS: tuple[Interpolation, ...] = ("linear", "cubic", "area", "nearest", "lanczos-antialiased")
 """What `"random"` draws from, as in SSD's training."""
 
 interpolation = one_of(*INTERPOLATIONS)
+
+
+def side(name: str, value: Any) -> int:
+    """A whole number of pixels, 1 to 32,766."""
+    checked: int = whole(1)(name, value)
+    if checked > LONGEST_SIDE:
+        raise InputError(f"{name} {value!r} is not allowed; give a whole number from 1 to {LONGEST_SIDE:,}")
+    return checked
 
 
 @dataclass(frozen=True)
@@ -103,9 +116,9 @@ class AspectScale(Settings):
     """
 
     shorthand: ClassVar[str] = "short_side"
-    short_side: int = field(metadata=allow(whole(1)))
-    long_side: int | None = field(default=None, metadata=allow(optional(whole(1))))
-    multiple_of: int = field(default=1, metadata=allow(whole(1)))
+    short_side: int = field(metadata=allow(side))
+    long_side: int | None = field(default=None, metadata=allow(optional(side)))
+    multiple_of: int = field(default=1, metadata=allow(side))
     interpolation: Interpolation = field(default="linear", metadata=allow(interpolation))
 
     def apply(self, frame: Frame) -> Frame:
@@ -123,9 +136,9 @@ class RandomAspectScale(Settings):
 
     random: ClassVar[bool] = True
     shorthand: ClassVar[str] = "short_sides"
-    short_sides: tuple[int, ...] = field(metadata=allow(many(whole(1))))
-    long_side: int | None = field(default=None, metadata=allow(optional(whole(1))))
-    multiple_of: int = field(default=1, metadata=allow(whole(1)))
+    short_sides: tuple[int, ...] = field(metadata=allow(many(side)))
+    long_side: int | None = field(default=None, metadata=allow(optional(side)))
+    multiple_of: int = field(default=1, metadata=allow(side))
     interpolation: Interpolation = field(default="linear", metadata=allow(interpolation))
 
     def apply(self, frame: Frame, rng: np.random.Generator) -> Frame:
@@ -168,7 +181,12 @@ class RandomResizedCrop(Settings):
 
 
 def resized(frame: Frame, size_wh: tuple[int, int], interpolation: Interpolation) -> Frame:
-    """A frame scaled to `size_wh`."""
+    """A frame scaled to `size_wh`.
+
+    Raises:
+        ImageError: this has more pixels, or longer sides, than a picture may have.
+    """
+    _refuse_too_large(frame, size_wh)
     pixels = frame.pixels()
     out, factors_xy = resample(pixels, size_wh, interpolation)
     if out is pixels:
@@ -177,13 +195,18 @@ def resized(frame: Frame, size_wh: tuple[int, int], interpolation: Interpolation
 
 
 def window(frame: Frame, corner_xy: tuple[int, int], size_wh: tuple[int, int], color: Numbers = 0.0) -> Frame:
-    """The part of a frame from `corner_xy` on with `size_wh`; what lies beyond the picture gets a color."""
+    """The part of a frame from `corner_xy` on with `size_wh`; what lies beyond the picture gets a color.
+
+    Raises:
+        ImageError: this has more pixels, or longer sides, than a picture may have.
+    """
     (left, top), (part_w, part_h), (width, height) = corner_xy, size_wh, frame.size_wh
     step = translation(-left, -top)
     if 0 <= left <= width - part_w and 0 <= top <= height - part_h:
         if (part_w, part_h) == (width, height):
             return frame
         return frame.shifted(frame.array[top : top + part_h, left : left + part_w], step)
+    _refuse_too_large(frame, size_wh)
     pixels = frame.pixels()
     canvas = plain(size_wh, frame.per_channel("color", color), pixels.dtype)
     inner = pixels[max(0, top) : max(0, top + part_h), max(0, left) : max(0, left + part_w)]
@@ -206,6 +229,15 @@ def plain(size_wh: tuple[int, int], color: NDArray[np.float64], dtype: np.dtype[
 def translation(x: float, y: float) -> NDArray[np.float64]:
     """The map that adds `x` and `y`, float64 [3, 3]."""
     return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
+
+
+def _refuse_too_large(frame: Frame, size_wh: tuple[int, int]) -> None:
+    width, height = size_wh
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"a picture of {frame.size_wh[0]} x {frame.size_wh[1]} would become {width:,} x {height:,}, and at most "
+            f"{MAX_PIXELS:,} pixels with sides up to {MAX_SIDE:,} are made; ask for less, such as with long_side"
+        )
 
 
 def _inside(size_wh: tuple[int, int], limit_wh: tuple[int, int]) -> tuple[int, int]:

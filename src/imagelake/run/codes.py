@@ -178,8 +178,9 @@ def write_codes(
     embedding_set = _set_of(tables, model.manifest.name, embeddings)
     table, coder = tables.embeddings(embedding_set), open_coder(model)
     codes = create_code_set(tables, model)
-    there, now = id_set(codes), id_set(table)
-    gone = [name for page in codes.scan(["id"]) for name in _without(page, now).column("id").to_pylist()]
+    pages = list(codes.scan(["id"], batch_rows=65536))  # first: what others add meanwhile is not taken for gone
+    there, now = IdSet(page.column("id") for page in pages), id_set(table)
+    gone = [name for page in pages for name in _without(page, now).column("id").to_pylist()]
     known = waiting = 0
     for page in table.scan(["id"], batch_rows=65536):
         have = int(there.contains(page.column("id")).sum())

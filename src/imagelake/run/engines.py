@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from imagelake.errors import InputError
-from imagelake.lake.tables import Tables
+from imagelake.lake.tables import Tables, open_tables
 from imagelake.run.codes import write_codes
 from imagelake.run.extract import ExtractReport, extract
 from imagelake.run.extract_to import extract_to
@@ -17,11 +17,14 @@ from imagelake.sources.source import Source
 from imagelake.steps.pipeline import Pipeline
 
 
-def run_extraction(tables: Tables | None, options: ExtractOptions, progress: Progress | None = None) -> ExtractReport:
+def run_extraction(
+    lake: Tables | str | None, options: ExtractOptions, progress: Progress | None = None
+) -> ExtractReport:
     """Do what the options ask for.
 
     Args:
-        tables: the lake; None where the options name a source and a place for files.
+        lake: the lake, or where it is: with a source it is made there, once all else is known to be right. None where
+            the options name a source and a place for files.
         options: steps, source, place of the results, engine. A source with a lake is ingested first.
         progress: told how far it is.
 
@@ -30,10 +33,16 @@ def run_extraction(tables: Tables | None, options: ExtractOptions, progress: Pro
         ModelError: a model is not known.
         MissingExtraError: Spark is asked for and not installed.
     """
+    tables = open_tables(lake) if isinstance(lake, str) and options.source is None else lake
     pipeline = pipeline_of(options, progress)
     source = _open(options.source)
     if options.to is not None:
-        return _to_files(tables, source, pipeline, options, options.to, progress)
+        if lake is not None and source is not None:
+            raise InputError("--to takes pictures from a lake or a source: give one of --lake and --source.")
+        given = source if isinstance(tables, str) or tables is None else tables
+        return _to_files(given, pipeline, options, options.to, progress)
+    if isinstance(tables, str):
+        tables = open_tables(tables, create=True)
     if tables is None:
         raise InputError("Where do the results go? Give --lake, or with --source also --to for Parquet files.")
     return _to_lake(tables, source, pipeline, options, progress)
@@ -63,15 +72,9 @@ def _to_lake(
 
 
 def _to_files(
-    tables: Tables | None,
-    source: Source | None,
-    pipeline: Pipeline,
-    options: ExtractOptions,
-    to: str,
-    progress: Progress | None,
+    given: Tables | Source | None, pipeline: Pipeline, options: ExtractOptions, to: str, progress: Progress | None
 ) -> ExtractReport:
-    given = source or tables
-    if given is None or (source is not None and tables is not None):
+    if given is None:
         raise InputError("--to takes pictures from a lake or a source: give one of --lake and --source.")
     if options.engine == "spark":
         from imagelake.run import spark  # late: an extra

@@ -143,7 +143,7 @@ class Coco(Files):
     def finish(self, tables: Tables, folder: Path, plan: pa.Table) -> None:
         """Write `annotations.json`: images, annotations with boxes in pixels, categories by name."""
         super().finish(tables, folder, plan)
-        regions = tables.all()["regions"].read(["image_id", "box_xyxy", "label", "score", "model"])
+        regions = tables.all()["regions"].read(["image_id", "box_xyxy", "label", "score", "model", "fingerprint"])
         labels = sorted({label for label in regions.column("label").to_pylist() if label is not None})
         number_of = {label: number for number, label in enumerate(labels, start=1)}
         images, sizes = [], {}
@@ -165,6 +165,7 @@ class Coco(Files):
             annotations.append({
                 "id": len(annotations) + 1, "image_id": number, "category_id": number_of[region["label"]], "bbox": box,
                 "area": box[2] * box[3], "iscrowd": 0, "score": region["score"],
+                "model": region["model"], "fingerprint": region["fingerprint"],  # there may be boxes of several
             })  # fmt: skip
         categories = [{"id": number, "name": label} for label, number in number_of.items()]
         whole = {"images": images, "annotations": annotations, "categories": categories}

@@ -105,9 +105,8 @@ def extract(
 
 def write_piece_receipt(tables: Tables, pipeline: Pipeline, tally: Tally, seconds: float, run: RunOf) -> None:
     """Record that a piece of an extraction is done."""
-    write_receipt(
-        tables, "extract", pipeline.subject, pipeline.fingerprint, tally.counts, seconds, run, stages=tally.seconds
-    )
+    mark = pipeline.result_fingerprint
+    write_receipt(tables, "extract", pipeline.subject, mark, tally.counts, seconds, run, stages=tally.seconds)
 
 
 def report_of(pipeline: Pipeline, run: RunOf, total: Tally, seconds: float, to: str | None = None) -> ExtractReport:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagelake.errors import ImageError, InputError
+from imagelake.errors import ImageError, InputError, ModelError
 from imagelake.lake.ids import IdSet
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.table import Table
@@ -31,6 +31,7 @@ from imagelake.steps.identify import content_id
 from imagelake.steps.pipeline import Pipeline, from_json
 from imagelake.steps.step import Function
 
+T = TypeVar("T")
 REGIONS = "regions"  # as the name of an embedding set: the only one of regions
 
 
@@ -88,6 +89,7 @@ class Searcher:
         self._tables = tables
         self._options = options
         chosen = _choose_set(tables, options.embedding_set, default)
+        self.name = chosen
         self.vectors = tables.embeddings(chosen)
         if self.vectors.count() == 0:
             raise _no_vectors(tables)
@@ -167,11 +169,11 @@ class Searcher:
 
     def _embed(self, data: bytes) -> npt.NDArray[np.float32]:
         if self._extract is None:
-            embedder = find_embedder(self.manifest)
+            embedder = self._find(find_embedder, self.manifest)
             pipeline = Pipeline(embed=embedder)
             if self.of_regions:
                 told = (self.vectors.schema.metadata or {})[b"imagelake:pipeline"].decode()
-                pipeline = from_json(told, embedder)
+                pipeline = self._find(from_json, told, embedder)
                 pipeline = replace(pipeline, detect=pipeline.detect and replace(pipeline.detect, keep="best"))
             self._extract = ExtractPictures(pipeline).open()
         query = pa.record_batch({"id": ["query"], "bytes": pa.array([data], pa.large_binary())})
@@ -179,6 +181,12 @@ class Searcher:
         if found["error"] is not None:
             raise ImageError(found["error"])
         return np.asarray(found["vector"], np.float32)
+
+    def _find(self, find: Callable[..., T], *what: object) -> T:
+        try:
+            return find(*what)
+        except ModelError as error:
+            raise ModelError(f"{self.name} was made with a model that a new picture needs, too: {error}") from error
 
     def _nearest(self, vector: npt.NDArray[np.float32], own_id: str) -> list[Match]:
         own = 0

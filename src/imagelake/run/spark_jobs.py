@@ -29,7 +29,7 @@ def make_work(spark: SparkSession, pipeline: Pipeline, root: str, run: RunOf, ke
     travel = bool(pipeline.model_folders()) and not is_on_this_machine(spark)
     if travel:
         send_folders(spark, pipeline.model_folders())
-    return Work(root, run.id, pipeline.fingerprint, ExtractPictures(pipeline), Outcome(pipeline), travel, key)
+    return Work(root, run.id, pipeline.result_fingerprint, ExtractPictures(pipeline), Outcome(pipeline), travel, key)
 
 
 def in_jobs(pieces: Iterable[Piece], most: int) -> Iterator[list[Piece]]:

@@ -21,6 +21,7 @@ from imagelake.lake.ids import IdSet
 from imagelake.lake.tables import Tables
 from imagelake.run import spark_tasks
 from imagelake.run.extract import ExtractReport, count_waiting, report_of
+from imagelake.run.extract_to import list_run
 from imagelake.run.outcome import Done, Tally
 from imagelake.run.piece_work import Work
 from imagelake.run.pieces import Piece, PieceSize, lake_pieces, source_pieces
@@ -32,7 +33,7 @@ from imagelake.run.spark_session import session_for, slots_of
 from imagelake.sources.source import Source
 from imagelake.steps.pipeline import Pipeline
 
-_MARK = "imagelake:fingerprint"  # in the metadata of the first column
+_MADE_BY, _KEY = "imagelake:fingerprint", "imagelake:key"  # in the metadata of the first column
 _PIECES_A_SLOT = 32  # that many in one job: what a killed run does again
 _POLL_S = 0.5
 
@@ -49,10 +50,11 @@ def extract_spark_to(
     """Do on Spark with every picture what the pipeline says, and write the rows of `schema.extracted` as Parquet.
 
     Args:
-        given: a lake, or any source of pictures; workers read them.
+        given: a lake, whose runs then list this one, or any source of pictures; workers read them.
         pipeline: the steps.
         to: an address that Spark writes to, `hdfs://...`, `s3a://...`, `file:///...` or a path, where nothing is, or
-            what the same pipeline wrote on Spark before: pictures that are there are left out.
+            what the same pipeline wrote on Spark before: pictures that are there are left out. Those of them that were
+            rejected are not tried again, and count as rejected again.
         options: how to reach Spark, where no session is given and none is active.
         progress: told how far it is.
         spark: the session to use; it is left running.
@@ -66,25 +68,28 @@ def extract_spark_to(
         run, began = new_run("spark"), time.monotonic()
         root = given.root if isinstance(given, Tables) else ""
         work = make_work(session, pipeline, root, run, key)
-        there = _there(session, to, pipeline)
-        before, done = Tally(), IdSet([])
-        if there is not None:
-            before, done = _tally(there, key), _keys(there, key)
+        there = _there(session, to, work)
+        before = Tally() if there is None else _tally(there, key)
+        done = IdSet([]) if there is None else _keys(there, key)
         slots = slots_of(session)
         if isinstance(given, Tables):
             known, left = count_waiting(given.images, Done((done,)))
+            good = done if there is None else _keys(there.where(f.col("error").isNull()), key)
+            rejected = known - count_waiting(given.images, Done((good,)))[0] if len(good) < len(done) else 0
+            earlier = Counts(known=known - rejected, rejected=rejected)
             size = PieceSize().for_slots(left, slots)
             progress.start("extract", left)
             pieces: Any = lake_pieces(given, Done((done,)), work.fingerprint, size)
         else:
-            known = before.counts.found
+            earlier = Counts(known=before.counts.added, rejected=before.counts.rejected)
             progress.start("extract", given.estimate())
             pieces = source_pieces(given, done if len(done) else None, work.fingerprint, slots)
         for part in in_jobs(pieces, slots * _PIECES_A_SLOT):
             _write(session, work, tasks_of(part, slots), to, progress)
-        there = _there(session, to, pipeline)
-        after = before if there is None else _tally(there, key)
-    return report_of(pipeline, run, _between(before, after, known), time.monotonic() - began, to=to)
+        there = _there(session, to, work)
+        now = Tally() if there is None else _between(before, _tally(there, key))
+        list_run(given, pipeline, to, now, time.monotonic() - began, run, progress)
+    return report_of(pipeline, run, Tally(earlier) + now, time.monotonic() - began, to=to)
 
 
 def _write(spark: SparkSession, work: Work, tasks: list[list[Piece]], to: str, progress: Progress) -> None:
@@ -126,7 +131,8 @@ def _columns(work: Work) -> StructType:
     given = work.step.output_schema(pa.schema([]))
     plain = pa.schema([pa.field(each.name, _plain(each.type)) for each in given])
     first, *others = from_arrow_schema(plain).fields
-    return StructType([StructField(first.name, first.dataType, metadata={_MARK: work.fingerprint}), *others])
+    marks = {_MADE_BY: work.fingerprint, _KEY: work.key}
+    return StructType([StructField(first.name, first.dataType, metadata=marks), *others])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -135,7 +141,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_fixed_size_binary(kind) else kind
 
 
-def _there(spark: SparkSession, to: str, pipeline: Pipeline) -> DataFrame | None:
+def _there(spark: SparkSession, to: str, work: Work) -> DataFrame | None:
     """What was written before; None where nothing is.
 
     Raises:
@@ -148,10 +154,15 @@ def _there(spark: SparkSession, to: str, pipeline: Pipeline) -> DataFrame | None
             return None
         reason = (str(error).splitlines() or ["?"])[0]
         raise InputError(f"--to {to} cannot be used: {reason}. Give a new or empty folder.") from error
-    made_by = found.schema.fields[0].metadata.get(_MARK) if found.schema.fields else None
-    if made_by != pipeline.fingerprint:
+    told = found.schema.fields[0].metadata if found.schema.fields else {}
+    if told.get(_MADE_BY) != work.fingerprint:
         raise InputError(
             f"{to} was written by other steps or models, or by another engine. Give a new or empty folder."
+        )
+    if told.get(_KEY, work.key) != work.key:
+        raise InputError(
+            f"{to} holds pictures by their {told[_KEY]}, and this run has them by their {work.key}: fill a folder "
+            "either from a lake or from sources. Give a new or empty folder."
         )
     return found
 
@@ -178,12 +189,10 @@ def _tally(there: DataFrame, key: str) -> Tally:
     return Tally(counts, row["regions"], row["fallbacks"], seconds)
 
 
-def _between(before: Tally, after: Tally, known: int) -> Tally:
+def _between(before: Tally, after: Tally) -> Tally:
     """What came since."""
     counts = Counts(
-        added=after.counts.added - before.counts.added,
-        known=known,
-        rejected=after.counts.rejected - before.counts.rejected,
+        added=after.counts.added - before.counts.added, rejected=after.counts.rejected - before.counts.rejected
     )
     seconds = {stage: spent - before.seconds.get(stage, 0.0) for stage, spent in after.seconds.items()}
     return Tally(counts, after.regions - before.regions, after.fallbacks - before.fallbacks, seconds)

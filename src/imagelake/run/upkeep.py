@@ -16,6 +16,7 @@ from imagelake.files import is_remote
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.table import KEEP_VERSIONS, Table, Version, in_parts, one_of
 from imagelake.lake.tables import Tables, uris_of
+from imagelake.run.waves import forget_left_behind
 
 _INDEX_FROM_ROWS = 100_000  # a scan of fewer rows takes some milliseconds
 _INDICES = {
@@ -75,6 +76,7 @@ def delete(tables: Tables, where: str, *, really: bool = False, drop_tags: bool 
     """
     if really:
         _empty_the_spool(tables)
+        forget_left_behind(tables.root)
     ids = matching_ids(tables, where).to_pylist()
     everything = tables.all()
     tags = sorted({tag for table in everything.values() for tag in table.tags()})

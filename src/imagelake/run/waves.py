@@ -215,6 +215,14 @@ def left_behind(root: str, fingerprint: str) -> list[tuple[Staging, list[PieceRe
     return found
 
 
+def forget_left_behind(root: str) -> None:
+    """Remove what dead runs staged, before images are deleted: their next run does the work again without those."""
+    for run in runs(root):
+        staging = Staging(root, run)
+        if not _lives(json.loads(staging.get(BEAT) or b"{}")):
+            staging.remove()
+
+
 def _lives(beat: Mapping[str, object]) -> bool:
     at, pid = beat.get("at"), beat.get("pid")
     if beat.get("ended") or not isinstance(at, float) or datetime.now(UTC).timestamp() - at > _DEAD_S:

@@ -20,7 +20,7 @@ from imagelake.models.detector import Detections, Detector
 from imagelake.models.registry import RegisteredModel
 from imagelake.pixels.chain import Prepared
 from imagelake.pixels.cropping import crop_box
-from imagelake.pixels.decode import decode_rgb
+from imagelake.pixels.decode import Picture, decode, open_picture, reduction
 from imagelake.steps.pipeline import Detect, Pipeline
 from imagelake.steps.step import Function
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 HELD_BYTES = 48 << 20
 """How many bytes of pixels wait in one thread for their turn in a model. A larger picture is handled alone."""
 
-CROP_DETAIL = 4
-"""A picture that crops are cut from is decoded with at least so many times the side that the embedder takes."""
+DETAIL_SIDE = 1024
+"""With a detector, a picture is decoded with a shorter side of at least so many pixels, if it has them: enough to crop
+from, and the same whatever the embedder, so that the same detector finds the same boxes."""
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _In = TypeVar("_In")
@@ -56,9 +57,10 @@ class _Row:
 
 @dataclass
 class _Held:
-    """A decoded picture that waits for the detector, and its rows."""
+    """A decoded picture that waits for the detector, and its rows. `whole_rgb` is what is embedded without a crop."""
 
     image_rgb: Image
+    whole_rgb: Image
     rows: list[_Row]
     prepared: Prepared | None = None
 
@@ -103,7 +105,9 @@ def _open_coder(model: RegisteredModel) -> Coder:
 
 
 def _open_detector(wanted: Detect, on_progress: Callable[[str], None] | None) -> Detector:
-    return open_any_detector(wanted.model, min_score=wanted.min_score, wanted=wanted.labels, on_progress=on_progress)
+    return open_any_detector(
+        wanted.model, min_score=wanted.min_score, wanted=wanted.labels, most=wanted.most, on_progress=on_progress
+    )
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,9 @@ class _Opened:
     @property
     def min_side(self) -> int:
         """The shorter side that a decoded picture needs at least."""
-        crops = self.pipeline.crop is not None
-        of_embedder = 0 if self.embedder is None else self.embedder.min_side * (CROP_DETAIL if crops else 1)
-        return max(of_embedder, 0 if self.detector is None else self.detector.min_side)
+        if self.detector is not None:
+            return max(DETAIL_SIDE, self.detector.min_side)
+        return 0 if self.embedder is None else self.embedder.min_side
 
     def rows_of(self, batch: pa.RecordBatch) -> list[list[_Row]]:
         """The rows of each picture, in the order of the batch."""
@@ -128,13 +132,13 @@ class _Opened:
         held_bytes = 0
         told, read_s = (_given(batch, name) for name in ("error", "read_s"))
         for data, error, seconds in zip(batch.column("bytes"), told, read_s, strict=True):
-            row, image_rgb = self._decode(data.as_py() if data.is_valid else None, error)
+            row, images = self._decode(data.as_py() if data.is_valid else None, error)
             row.seconds["read"] = seconds or 0.0
             found.append([row])
-            if image_rgb is None:
+            if images is None:
                 continue
-            held.append(_Held(image_rgb, found[-1]))
-            held_bytes += image_rgb.nbytes
+            held.append(_Held(*images, found[-1]))
+            held_bytes += images[0].nbytes
             if held_bytes >= HELD_BYTES:
                 waiting += self._find_regions(held)
                 held, held_bytes = [], 0
@@ -142,18 +146,31 @@ class _Opened:
         self._embed(waiting)
         return found
 
-    def _decode(self, data: bytes | None, error: str | None) -> tuple[_Row, Image | None]:
+    def _decode(self, data: bytes | None, error: str | None) -> tuple[_Row, tuple[Image, Image] | None]:
         row, began = _Row(), time.perf_counter()
         if error is not None or data is None:
             row.error, row.stage = error or "there are no bytes", "read"
             return row, None
         try:
-            image_rgb = decode_rgb(data, min_side=self.min_side)
+            images = self._images(open_picture(data))
         except ImageError as reason:
             row.error, row.stage = str(reason), "decode"
             return row, None
         row.seconds["decode"] = time.perf_counter() - began
-        return row, image_rgb
+        return row, images
+
+    def _images(self, picture: Picture) -> tuple[Image, Image]:
+        """The picture for detector and crops, and as a whole for the embedder.
+
+        They are one, decoded once. Only a large JPEG that a detector looks at and that is embedded without a crop is
+        decoded at a smaller scale as well: its vector is then that of a run without a detector, in the same set.
+        """
+        image_rgb = decode(picture, min_side=self.min_side)
+        if self.detector is None or self.embedder is None or self.pipeline.crop is not None:
+            return image_rgb, image_rgb
+        own = self.embedder.min_side
+        same = reduction(picture, own) == reduction(picture, self.min_side)
+        return image_rgb, image_rgb if same else decode(picture, min_side=own)
 
     def _find_regions(self, held: Sequence[_Held]) -> Iterator[tuple[_Row, npt.NDArray[Any]]]:
         """Put the regions of pictures into their rows, and yield what the embedder is to see."""
@@ -166,17 +183,17 @@ class _Opened:
                 if row.error is None:
                     began = time.perf_counter()
                     try:
-                        prepared = self.embedder.prepare(self._cut(each.image_rgb, row))
+                        prepared = self.embedder.prepare(self._cut(each, row))
                     except Exception as error:  # noqa: BLE001  (one picture costs itself alone)
                         row.error, row.stage = _told(error), "embed"
                         continue
                     row.seconds["embed"] = time.perf_counter() - began
                     yield row, prepared
 
-    def _cut(self, image_rgb: Image, row: _Row) -> Image:
+    def _cut(self, held: _Held, row: _Row) -> Image:
         if self.pipeline.crop is None or row.box_xyxy is None or row.fallback:
-            return image_rgb
-        return crop_box(image_rgb, np.array(row.box_xyxy), self.pipeline.crop.margin)
+            return held.whole_rgb
+        return crop_box(held.image_rgb, np.array(row.box_xyxy), self.pipeline.crop.margin)
 
     def _detect(self, held: Sequence[_Held], detector: Detector, wanted: Detect) -> None:
         ready: list[_Held] = []

@@ -49,6 +49,9 @@ class Detect:
     def __post_init__(self) -> None:
         if self.keep not in KEEP:
             raise InputError(f"keep {self.keep!r} is not known; use one of {', '.join(KEEP)}.")
+        # What means the same has the same fingerprint.
+        object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
+        object.__setattr__(self, "min_score", float(self.min_score))
         if not 0 <= self.min_score <= 1:
             raise InputError(f"min_score is {self.min_score}; it must be between 0 and 1.")
         if self.most < 1:
@@ -68,6 +71,7 @@ class Crop:
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= 10:
             raise InputError(f"margin is {self.margin}; it must be between 0 and 10, a share of the box's sides.")
+        object.__setattr__(self, "margin", float(self.margin))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +119,8 @@ class Pipeline:
             return None
         shape = dataclasses.asdict(dataclasses.replace(self.detect, model=SubjectModel()))
         shape["model"] = fingerprint_of(self.detect.model)
+        if self.detect.keep == "best":
+            del shape["most"]  # it says nothing
         return _hash({"detect": shape, "version": PIPELINE_VERSION})
 
     @property
@@ -126,6 +132,16 @@ class Pipeline:
             return str(self.detection_fingerprint)
         crop = dataclasses.asdict(self.crop)
         return _hash({"detect": self.detection_fingerprint, "crop": crop, "embed": fingerprint_of(self.embed)})
+
+    @property
+    def result_fingerprint(self) -> str:
+        """Names all that comes out, regions and codes too: 64 hex digits. The same as `fingerprint` where that does."""
+        told = [self.fingerprint]
+        if self.detect is not None and self.embed is not None and self.crop is None:
+            told.append(str(self.detection_fingerprint))
+        if self.code is not None:
+            told.append(fingerprint_of(self.code))
+        return told[0] if len(told) == 1 else _hash(told)
 
     @property
     def set_name(self) -> str | None:
