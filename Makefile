@@ -13,7 +13,7 @@ demo: $(VENV)/demo
 	$(BIN)/imagelake demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

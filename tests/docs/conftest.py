@@ -17,7 +17,7 @@ import imagelake
 from imagelake.cli import main as cli
 from pictures import encode, make_image
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _SHELL = {"|", "&&", ";", ">", "<"}
 _ALIKE = [  # what may differ between two machines
     (re.compile(r"file://\S*/"), "file:///"),
@@ -30,16 +30,17 @@ _ALIKE = [  # what may differ between two machines
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its text, the line where it stands."""
+    """A fenced block: its language, the file that it shows, its text, the line where it stands."""
 
     language: str
+    title: str | None
     text: str
     line: int
 
 
 def blocks_of(page: Path) -> list[Block]:
     text = page.read_text()
-    return [Block(m[1], m[2], text[: m.start()].count("\n") + 1) for m in _FENCE.finditer(text)]
+    return [Block(m[1], m[2], m[3], text[: m.start()].count("\n") + 1) for m in _FENCE.finditer(text)]
 
 
 def normal(line: str) -> str:
@@ -100,7 +101,7 @@ class Workbench:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -118,7 +119,8 @@ def workbench(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run_page(workbench):
-    """Run every python, bash and sql block of a page; a text block that follows shows what the last one printed.
+    """Run every python, bash and sql block of a page, and write those with a title; a text block that follows shows
+    what the last one printed.
 
     Each line of the text block must have been printed, up to numbers and folders; `...` stands for further lines.
     """
@@ -128,6 +130,8 @@ def run_page(workbench):
         for block in blocks_of(page):
             if skip is not None and skip(block):
                 printed = None
+            elif block.title is not None:
+                (workbench.folder / block.title).write_text(block.text)
             elif block.language in {"python", "bash", "sql"}:
                 try:
                     printed = workbench.run(block)

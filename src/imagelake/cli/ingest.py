@@ -144,8 +144,8 @@ def ingest(
         report = _watch(lake, [open_source(each, options) for each in what], wrap, every or EVERY_S)
     else:
         pictures = wrap(open_sources(what, options))
-        opened = imagelake.open(lake, create=True)
         with progress_bar() as bar:
+            opened = imagelake.open(lake, create=True)
             if engine is Engine.spark:
                 report = opened.ingest_on_spark(pictures, bar, master=master)
             else:

@@ -324,6 +324,8 @@ def _known(batch: pa.RecordBatch, columns: Sequence[str], class_names: Mapping[s
 
 def _values(column: pa.Array) -> list[Any]:
     """The values in Python's types; what has no Python value, such as the year 30000, is None."""
+    if getattr(column.type, "unit", None) == "ns" and pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)  # as pandas, where it is there, would not
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):
