@@ -15,7 +15,8 @@ from imagelake.models.choice import choose_coder
 from imagelake.models.coder import Coder, open_coder
 from imagelake.models.file_manifest import file_fingerprint, from_json
 from imagelake.models.registry import Registry
-from imagelake.run.codes import code_set_name, fingerprint_of_table, matrix
+from imagelake.run.codes import code_set_name, fingerprint_of_table
+from imagelake.run.vector_index import matrix
 from imagelake.search.hamming import HammingIndex
 from imagelake.search.index import ExactIndex
 from imagelake.search.segment import Metric

@@ -23,6 +23,7 @@ from imagelake.run.commits import CommitSize, gather
 from imagelake.run.progress import Progress, Silent, counted
 from imagelake.run.receipts import Counts, new_run, write_receipt
 from imagelake.run.turned import turned_vectors
+from imagelake.run.vector_index import matrix
 
 LEARN_FROM = 50_000
 """The most vectors that a coder is learned on; of more, a random choice."""
@@ -248,12 +249,6 @@ def sample_vectors(table: Table, most: int, seed: int) -> tuple[Floats, list[str
         vectors[rows[rows >= 0]] = matrix(page.column("vector"))[rows >= 0]
         start += page.num_rows
     return vectors, ids[order].tolist()
-
-
-def matrix(column: pa.Array) -> Floats:
-    """Vectors of one length as float32 [n, d]."""
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(len(column), column.type.list_size), np.float32)
 
 
 def _set_of(tables: Tables, coder: str, embeddings: str) -> str:

@@ -90,7 +90,7 @@ def _follow(index: ExactIndex, table: Table) -> bool:
     both = index.ids[there]
     sample = both[:: max(1, len(both) // _SAMPLE)].tolist()
     rows = table.rows("id", sample, ["id", "vector"])
-    if not np.array_equal(index.vectors_of(rows.column("id").to_pylist()), _matrix(rows.column("vector"))):
+    if not np.array_equal(index.vectors_of(rows.column("id").to_pylist()), matrix(rows.column("vector"))):
         return False
     if len(index.parts) >= _MOST_PARTS or there.sum() < _LEAST_LEFT * index.rows_held:
         return False
@@ -107,18 +107,17 @@ def _vectors(table: Table, known: IdSet | None) -> tuple[npt.NDArray[np.float32]
     vectors, ids = [], []
     for batch in table.scan(["id", "vector"], batch_rows=_BATCH_ROWS):
         fresh = batch if known is None else batch.filter(pa.array(~known.contains(batch.column("id"))))
-        vectors.append(_matrix(fresh.column("vector")))
+        vectors.append(matrix(fresh.column("vector")))
         ids.append(np.array(fresh.column("id").to_pylist(), dtype="U64"))
     if not vectors:
         return np.empty((0, table.schema.field("vector").type.list_size), np.float32), np.empty(0, "U64")
     return np.concatenate(vectors).astype(np.float32, copy=False), np.concatenate(ids)
 
 
-def _matrix(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    """Vectors of one length, shape (n, d)."""
+def matrix(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    """Vectors of one length as float32 [n, d]."""
     flat = column.combine_chunks().flatten() if isinstance(column, pa.ChunkedArray) else column.flatten()
-    matrix: npt.NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
-    return matrix
+    return np.asarray(flat.to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size), np.float32)
 
 
 def _forget_others(folder: Path, sets: list[str]) -> None:

@@ -249,7 +249,7 @@ def suspects_of(targets: Mapping[str, Table], done: Done, outcome: Outcome) -> d
     for name, table in targets.items():
         columns = table.schema.names
         of_image = "image_id" if "image_id" in columns else "id"
-        mine = getattr(getattr(outcome, "pipeline", None), "detection_fingerprint", None)
+        mine = outcome.pipeline.detection_fingerprint
         where = f"fingerprint = '{mine}'" if "fingerprint" in columns and mine else None
         ids = []
         for batch in table.scan(["id", of_image] if of_image != "id" else ["id"], where, batch_rows=65536):
