@@ -14,6 +14,7 @@ import imagelake
 from imagelake.run.extract import extract
 from imagelake.run.ingest import ingest
 from imagelake.sources.folder import Folder
+from imagelake.steps.pipeline import Pipeline
 from pictures import encode, make_image
 
 # Small commits, so that there are many points to be killed at.
@@ -25,6 +26,7 @@ WORKER = textwrap.dedent(
     from imagelake.run.extract import extract
     from imagelake.run.ingest import ingest
     from imagelake.sources.folder import Folder
+    from imagelake.steps.pipeline import Pipeline
 
     verb, root, photos = sys.argv[1:]
     lake = imagelake.open(root, create=True)
@@ -33,7 +35,8 @@ WORKER = textwrap.dedent(
     if verb == "ingest":
         ingest(lake.tables, Folder(photos), commit=size)
     else:
-        extract(lake.tables, imagelake.model("efficientnet-lite0", precision="fp32", input_size=64), commit=size)
+        model = imagelake.model("efficientnet-lite0", precision="fp32", input_size=64)
+        extract(lake.tables, Pipeline(embed=model), commit=size)
     print("done", flush=True)
     """
 )
@@ -130,4 +133,4 @@ def test_nothing_is_left_to_do_after_a_whole_run(undisturbed, many):
     report = ingest(undisturbed.tables, Folder(str(many)))
     assert (report.found, report.added, report.known, report.rejected) == (172, 0, 168, 4)
     model = imagelake.model("efficientnet-lite0", precision="fp32", input_size=64)
-    assert extract(undisturbed.tables, model).added == 0
+    assert extract(undisturbed.tables, Pipeline(embed=model)).added == 0
