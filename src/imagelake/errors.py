@@ -8,6 +8,11 @@
     ├── ImageError            bytes that cannot become pixels: becomes a row in `rejections`
     ├── ModelError            a model file that is unknown, refused or wrong
     ├── SearchError           vectors or queries that cannot be compared
+    ├── ServingError          a request to a served model that cannot be answered
+    │   ├── NotServedError        there is no such model or version, or it is not ready
+    │   ├── BusyError             too much waits already: ask again later
+    │   ├── TimeLimitError        the answer would come after the deadline
+    │   └── TooLargeError         a request beyond the limits of the server
     └── LakeError             the lake cannot do what was asked
         ├── LakeNotFoundError     there is no lake here
         ├── LakeReadOnlyError     the lake may be read but not written
@@ -42,6 +47,26 @@ class ModelError(ImagelakeError):
 
 class SearchError(ImagelakeError, ValueError):
     """Vectors or queries that cannot be compared; a ValueError too, as NumPy and scikit-learn raise."""
+
+
+class ServingError(ImagelakeError):
+    """A request to a served model that cannot be answered."""
+
+
+class NotServedError(ServingError):
+    """There is no such model or version here, or it is not ready."""
+
+
+class BusyError(ServingError):
+    """Too much waits already; the same request may be answered later."""
+
+
+class TimeLimitError(ServingError, TimeoutError):
+    """The answer would come after the deadline."""
+
+
+class TooLargeError(ServingError):
+    """A request beyond the limits of the server: bytes, tensors or pixels."""
 
 
 class LakeError(ImagelakeError):
