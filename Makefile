@@ -41,6 +41,8 @@ $(VENV)/demo: $(INSTALLED_FROM) | $(VENV)/python
 
 $(VENV)/dev: $(INSTALLED_FROM) | $(VENV)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@# The first GraphPipe client, as it was in 2018: it names libraries of that year, and runs with those of today.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps graphpipe==1.0.4
 	@touch $@ $(VENV)/demo
 
 $(VENV)/python:
