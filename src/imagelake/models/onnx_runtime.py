@@ -47,6 +47,15 @@ class OnnxRuntime:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
 
+    @property
+    def output_specs(self) -> tuple[TensorSpec, ...]:
+        """What `run` gives, as the file says it.
+
+        Raises:
+            ModelError: an output is of a type that NumPy has not.
+        """
+        return tuple(_spec(node.name, node.type, node.shape) for node in self.session.get_outputs())
+
     def run(self, outputs: Sequence[str], inputs: Mapping[str, NDArray[Any]] | NDArray[Any]) -> dict[str, NDArray[Any]]:
         """See `Runtime.run`."""
         given = check_run(self.inputs, self.outputs, outputs, inputs)
@@ -120,5 +129,5 @@ def _spec(name: str, kind: str, shape: Sequence[int | str | None]) -> TensorSpec
         return TensorSpec(name=name, shape=sides, dtype=dtype)
     except ModelError as error:
         raise ModelError(
-            f"the input {name} has the type {kind}, which NumPy has not; export the model again"
+            f"the tensor {name} has the type {kind}, which NumPy has not; export the model again"
         ) from error
