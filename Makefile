@@ -12,7 +12,7 @@ INSTALLED_FROM := pyproject.toml constraints.txt hatch_build.py $(wildcard src/i
 demo: $(VENV)/demo
 	$(BIN)/imagelake demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-test: $(VENV)/dev
+test: $(VENV)/dev $(VENV)/kserve/ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/dev
@@ -44,6 +44,12 @@ $(VENV)/dev: $(INSTALLED_FROM) | $(VENV)/python
 	@# The first GraphPipe client, as it was in 2018: it names libraries of that year, and runs with those of today.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps graphpipe==1.0.4
 	@touch $@ $(VENV)/demo
+
+# A client of KServe, unchanged: it wants other versions of libraries than the tests, so it lives apart.
+$(VENV)/kserve/ready: Makefile | $(VENV)/python
+	$(BIN)/python -m venv $(VENV)/kserve
+	$(VENV)/kserve/bin/python -m pip install --quiet --disable-pip-version-check kserve==0.21.0
+	@touch $@
 
 $(VENV)/python:
 	@test -n "$(PYTHON)" || { echo "imagelake needs Python 3.11, 3.12 or 3.13; install one or say: make PYTHON=/path/to/python3"; exit 1; }
