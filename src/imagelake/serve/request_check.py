@@ -82,8 +82,10 @@ def _fit(model: ServedModel, info: TensorInfo, array: NDArray[Any]) -> NDArray[A
     if not isinstance(array, np.ndarray):
         raise InputError(f"the input {info.name} of {model.name} is a {type(array).__name__}; give a NumPy array")
     strings = array.dtype.kind == "O"
-    if info.pictures and strings and array.ndim == 1:
-        _check_strings(model, info, array)
+    anything = not info.dtype
+    if anything or (info.pictures and strings and array.ndim == 1):
+        if strings:
+            _check_strings(model, info, array)
     elif array.dtype != np.dtype(info.dtype) or not _same_sides(info.shape, array.shape):
         also = ", or encoded pictures as strings [any]" if info.pictures else ""
         raise InputError(
