@@ -54,7 +54,7 @@ class LakeView(Protocol):
         where: str | None = None,
         box_xyxy: Box | None = None,
         exclude_self: bool = False,
-    ) -> list[list[Found]]:
+    ) -> Sequence[Sequence[Found]]:
         """The nearest to each picture, or to what is inside the box of it, ordered by (distance, id).
 
         Raises:
@@ -62,7 +62,7 @@ class LakeView(Protocol):
             InputError: `k`, the box or the predicate is wrong.
         """
 
-    def search_vectors(self, vectors: NDArray[np.float32], *, k: int, where: str | None = None) -> list[list[Found]]:
+    def search_vectors(self, vectors: NDArray[np.float32], *, k: int, where: str | None = None) -> Sequence[Sequence[Found]]:
         """The nearest to each vector, float32 [n, dimensions].
 
         Raises:
@@ -71,7 +71,7 @@ class LakeView(Protocol):
 
     def search_ids(
         self, ids: Sequence[str], *, k: int, where: str | None = None, exclude_self: bool = False
-    ) -> list[list[Found]]:
+    ) -> Sequence[Sequence[Found]]:
         """The nearest to each image of the lake.
 
         Raises:
