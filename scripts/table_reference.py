@@ -56,7 +56,11 @@ TABLES = {
         "One row per box in an image, found by a detector of `imagelake extract`, or told by a source with boxes "
         "(COCO, Pascal VOC), with the model `annotation`.",
     ),
-    "predictions": (schema.PREDICTIONS, "One row per answer of a model. No verb fills this table yet."),
+    "predictions": (
+        schema.PREDICTIONS,
+        "One row per upload event, with the answer of the model: `imagelake events` fills it. A lake of an older "
+        "version gets the columns from `uri` on when the first event comes.",
+    ),
 }
 
 MEANINGS = {
@@ -167,16 +171,22 @@ MEANINGS = {
         "fallback": "the whole picture, because nothing was found in it; null for annotations",
     },
     "predictions": {
-        "id": "of the event",
-        "image_id": "the image, where it is in the lake",
+        "id": "hash of the event and the model's fingerprint",
+        "image_id": "SHA-256 of the bytes that were read: the image, where it is in the lake",
         "label": "the answer",
         "score": "how sure the model is",
         "model": "the model that answered",
         "fingerprint": "of the model with its preprocessing",
-        "predicted_at": "when",
-        "latitude": "where, decimal degrees, WGS 84",
+        "predicted_at": "when it answered",
+        "latitude": "where the picture was taken, decimal degrees, WGS 84: from EXIF, else from the event",
         "longitude": "where",
-        "device": "on which device",
+        "device": "what took it: from the event, else maker and model of the camera from EXIF",
+        "uri": "the object that was read, without the query of an address",
+        "taken_at": "when the picture was taken, by the clock on the wall there; no zone",
+        "taken_at_utc": "the same moment in UTC; null where the offset is not known",
+        "happened_at": "when the object was stored, as the event says",
+        "event_id": "of the event, as its sender names it",
+        "event_source": "who sent the event",
     },
 }
 

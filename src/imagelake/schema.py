@@ -147,8 +147,15 @@ PREDICTIONS = pa.schema(
         pa.field("latitude", pa.float64()),
         pa.field("longitude", pa.float64()),
         pa.field("device", pa.string()),
+        pa.field("uri", pa.string()),  # of the object that was read
+        pa.field("taken_at", pa.timestamp("us")),  # as those of `DESCRIPTION`
+        pa.field("taken_at_utc", _TIME),
+        pa.field("happened_at", _TIME),  # when the object was stored, as the event says
+        pa.field("event_id", pa.string()),  # as its sender names it
+        pa.field("event_source", pa.string()),
     ]
 )
+"""One answer of a model to one event. Lakes of older versions lack the columns from `uri` on until they are needed."""
 
 REJECTIONS = pa.schema(
     [
