@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 
-from imagelake.lake.ids import IdSet
+from imagelake.lake.ids import IdRows, IdSet
 
 
 def names(numbers):
@@ -35,3 +35,15 @@ def test_ids_that_share_their_first_64_bits_are_told_apart():
     ids = [same + f"{n:016x}" + "0" * 32 for n in range(5)]
     some = IdSet([pa.array([ids[0], ids[2], ids[3]])])
     assert some.contains(pa.array(ids)).tolist() == [True, False, True, True, False]
+
+
+def test_rows_are_found_by_their_ids():
+    """Each id has the row that it was given with, whatever the order; -1 where there is none."""
+    assert IdRows([], np.empty(0, np.int64)).rows_of(pa.array(["0" * 64])).tolist() == [-1]
+    ids = [hashlib.sha256(bytes([number])).hexdigest() for number in range(100)]
+    rows = np.random.default_rng(1).permutation(1000)[:100].astype(np.int64)
+    found = IdRows([pa.array(ids[:40]), pa.array(ids[40:])], rows)
+    assert len(found) == 100
+    asked = [ids[70], "f" * 64, ids[0], ids[99]]
+    assert found.rows_of(pa.array(asked)).tolist() == [rows[70], -1, rows[0], rows[99]]
+    assert found.rows_of(pa.array([], pa.string())).tolist() == []

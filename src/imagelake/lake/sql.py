@@ -5,6 +5,7 @@ Read only and fenced in: a query sees the tables and nothing else, no files and 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,11 +77,38 @@ def _connection(tables: Tables) -> Iterator[Any]:
         yield connection
 
 
-def query(tables: Tables, statement: str) -> pa.Table:
-    """The answer to one SQL query, over all tables, without the column `bytes`.
+@contextmanager
+def _at_most(connection: Any, time_limit_s: float | None) -> Iterator[None]:
+    """Interrupt what runs inside when its time is up.
 
     Raises:
-        InputError: the query is wrong, or is more than a query.
+        InputError: it was.
+    """
+    if time_limit_s is None:
+        yield
+        return
+    timer = threading.Timer(time_limit_s, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise InputError(f"The SQL takes longer than {time_limit_s:g} s. Ask for less.") from error
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def query(tables: Tables, statement: str, *, time_limit_s: float | None = None) -> pa.Table:
+    """The answer to one SQL query, over all tables, without the column `bytes`.
+
+    Args:
+        tables: of the lake.
+        statement: one SELECT.
+        time_limit_s: a query that takes longer is ended; None: however long it takes.
+
+    Raises:
+        InputError: the query is wrong, takes too long, or is more than a query.
     """
     if any("\ud800" <= letter <= "\udfff" for letter in statement):  # bytes of the command line that are not UTF-8
         raise InputError("The SQL has bytes that are not UTF-8. Give it in UTF-8.")
@@ -92,7 +120,8 @@ def query(tables: Tables, statement: str) -> pa.Table:
                 duckdb.StatementType.EXPLAIN,
             }:
                 raise InputError("Give one SELECT: `imagelake sql` reads, it does not change the lake.")
-            answer = connection.sql(statement).to_arrow_table()
+            with _at_most(connection, time_limit_s):
+                answer = connection.sql(statement).to_arrow_table()
             return answer.rename_columns(_distinct(answer.column_names))
         except duckdb.Error as error:
             names = ", ".join(f'"{name}"' if "/" in name else name for name in tables.all())
@@ -112,11 +141,25 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-def matching_ids(tables: Tables, predicate: str) -> pa.Array:
+def matching_ids(tables: Tables, predicate: str, *, time_limit_s: float | None = None) -> pa.Array:
     """The ids of the images for which an SQL predicate over the images table holds.
 
     Raises:
-        InputError: the predicate is wrong.
+        InputError: the predicate is wrong, is more than a predicate, or takes too long.
     """
-    found = query(tables, f"SELECT id FROM images WHERE ({predicate}\n)")  # noqa: S608  (fenced in, read only)
-    return found.column("id").combine_chunks()
+    statement = f"SELECT id FROM images WHERE ({predicate}\n)"  # noqa: S608  (fenced in, read only)
+    found = query(tables, statement, time_limit_s=time_limit_s).column(0).combine_chunks()
+    if not _is_condition(predicate):
+        raise InputError(
+            "The predicate is more than a condition. Give what may stand after WHERE, such as width > 1000."
+        )
+    return found
+
+
+def _is_condition(predicate: str) -> bool:
+    """Whether a predicate ends what it begins: it cannot close parentheses of ours if it stands in brackets as well."""
+    with duckdb.connect(":memory:") as connection:
+        try:
+            return len(connection.extract_statements(f"SELECT [{predicate}\n]")) == 1
+        except duckdb.Error:
+            return False

@@ -4,34 +4,31 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from imagelake.errors import ImageError, InputError, ModelError
+from imagelake.errors import InputError
 from imagelake.lake.ids import IdSet
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.table import Table
 from imagelake.lake.tables import Tables, id_set, manifest_text, uris_of
-from imagelake.models.choice import find_embedder, metric_of, read_text
+from imagelake.models.choice import metric_of, read_text
 from imagelake.models.manifest import Manifest
 from imagelake.run.code_search import CodeIndex, open_code_index
 from imagelake.run.extract import set_name
+from imagelake.run.query_embedding import QueryEmbedder
 from imagelake.run.vector_index import open_index
 from imagelake.schema import ID_LETTERS
 from imagelake.search.index import ExactIndex
-from imagelake.steps.extract import ExtractPictures
 from imagelake.steps.identify import content_id
-from imagelake.steps.pipeline import Pipeline, from_json
-from imagelake.steps.step import Function
 
-T = TypeVar("T")
 REGIONS = "regions"  # as the name of an embedding set: the only one of regions
 
 
@@ -88,16 +85,16 @@ class Searcher:
             raise InputError("A coder and rerank are for a search by codes; ask for it with --codes.")
         self._tables = tables
         self._options = options
-        chosen = _choose_set(tables, options.embedding_set, default)
+        chosen = choose_set(tables, options.embedding_set, default)
         self.name = chosen
         self.vectors = tables.embeddings(chosen)
         if self.vectors.count() == 0:
-            raise _no_vectors(tables)
+            raise no_vectors(tables)
         self.manifest = read_text(manifest_text(self.vectors))
         self.of_regions = "image_id" in self.vectors.schema.names
         self._set = chosen
         self._allowed = None if options.where is None else self._find_allowed()
-        self._extract: Function | None = None
+        self._embedder = QueryEmbedder(self.vectors, self.manifest)
 
     @functools.cached_property
     def index(self) -> ExactIndex:
@@ -123,7 +120,7 @@ class Searcher:
         """
         name = content_id(data)
         vector = self._stored(name)
-        return self._nearest(self._embed(data) if vector is None else vector, name)
+        return self._nearest(self._embedder.of_pictures([data])[0] if vector is None else vector, name)
 
     def by_id(self, image_id: str) -> list[Match]:
         """The nearest to an image of the lake, ordered by (distance, id); to its best region in a set of regions."""
@@ -167,27 +164,6 @@ class Searcher:
         nothing = dict.fromkeys(columns)
         return dict.fromkeys(ids, nothing) | {row["id"]: row for row in found}
 
-    def _embed(self, data: bytes) -> npt.NDArray[np.float32]:
-        if self._extract is None:
-            embedder = self._find(find_embedder, self.manifest)
-            pipeline = Pipeline(embed=embedder)
-            if self.of_regions:
-                told = (self.vectors.schema.metadata or {})[b"imagelake:pipeline"].decode()
-                pipeline = self._find(from_json, told, embedder)
-                pipeline = replace(pipeline, detect=pipeline.detect and replace(pipeline.detect, keep="best"))
-            self._extract = ExtractPictures(pipeline).open()
-        query = pa.record_batch({"id": ["query"], "bytes": pa.array([data], pa.large_binary())})
-        (found,) = self._extract(query).to_pylist()
-        if found["error"] is not None:
-            raise ImageError(found["error"])
-        return np.asarray(found["vector"], np.float32)
-
-    def _find(self, find: Callable[..., T], *what: object) -> T:
-        try:
-            return find(*what)
-        except ModelError as error:
-            raise ModelError(f"{self.name} was made with a model that a new picture needs, too: {error}") from error
-
     def _nearest(self, vector: npt.NDArray[np.float32], own_id: str) -> list[Match]:
         own = 0
         if self._options.exclude_self:
@@ -205,11 +181,11 @@ class Searcher:
             if self._options.exclude_self and image_id == own_id:
                 continue
             region = regions.get(name)
-            matches.append(Match(image_id, uris[image_id][0], distance, *_place(region)))
+            matches.append(Match(image_id, uris[image_id][0], distance, *place_of(region)))
         return matches[: self._options.k]
 
 
-def _place(region: dict[str, Any] | None) -> tuple[tuple[float, float, float, float] | None, str | None]:
+def place_of(region: dict[str, Any] | None) -> tuple[tuple[float, float, float, float] | None, str | None]:
     """Box and label of a region."""
     if region is None or region["box_xyxy"] is None:
         return None, None
@@ -217,7 +193,12 @@ def _place(region: dict[str, Any] | None) -> tuple[tuple[float, float, float, fl
     return (left, top, right, bottom), region["label"]
 
 
-def _choose_set(tables: Tables, asked: str | None, default: Manifest) -> str:
+def choose_set(tables: Tables, asked: str | None, default: Manifest) -> str:
+    """The name of the embedding set to search: the one that is asked for, that of the default model, or the only one.
+
+    Raises:
+        InputError: there is none, or there are several.
+    """
     if asked == REGIONS:
         return _only_set_of_regions(tables)
     sets = tables.embedding_sets()
@@ -228,7 +209,7 @@ def _choose_set(tables: Tables, asked: str | None, default: Manifest) -> str:
     if len(sets) == 1:
         return sets[0]
     if not sets:
-        raise _no_vectors(tables)
+        raise no_vectors(tables)
     raise InputError(f"This lake has several embedding sets; choose one with --set: {', '.join(sets)}.")
 
 
@@ -242,7 +223,8 @@ def _only_set_of_regions(tables: Tables) -> str:
     return sets[0]
 
 
-def _no_vectors(tables: Tables) -> InputError:
+def no_vectors(tables: Tables) -> InputError:
+    """What a search in a lake without vectors is told."""
     return InputError(f"No image of {tables.root} has a vector yet. Run: imagelake extract --lake {tables.root}")
 
 
@@ -261,7 +243,7 @@ def random_ids(tables: Tables, vectors: Table, count: int, seed: int | None) -> 
     present = id_set(tables.images).contains(with_vector)  # an image may have been deleted since
     ids = sorted(with_vector.filter(pa.array(present)).to_pylist())
     if not ids:
-        raise _no_vectors(tables)
+        raise no_vectors(tables)
     chosen = np.random.default_rng(seed).permutation(len(ids))[:count]
     return [ids[position] for position in chosen]
 

@@ -10,25 +10,22 @@ import asyncio
 import hashlib
 import hmac
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from starlette.applications import Starlette
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from imagelake.errors import ImageError, ImagelakeError, LakeFullError
+from imagelake.serve.forms import read_form
 from imagelake.serve.receive_fields import Refusal, read_fields
 
 _UNKNOWN_SIZE = 64 << 10  # reserved first where a request does not say how long it is
-_FORM_BYTES = 64 << 10  # what a form may have besides its files
-_FIELDS = 16
 _FILES = 64
 
 
@@ -98,10 +95,6 @@ class _Share:
     def close(self) -> None:
         self.intake.release(self.held)
         self.held = 0
-
-
-class _Parser(MultiPartParser):
-    spool_max_size = 1 << 40  # the budget bounds memory; nothing goes to a temporary file
 
 
 def receiver(intake: Intake, options: ReceiveOptions) -> Starlette:
@@ -296,29 +289,7 @@ def _is_multipart(request: Request) -> bool:
 
 async def _take_apart(request: Request, body: bytes) -> tuple[list[bytes], dict[str, str]]:
     """The files and the fields of a form."""
-
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = _Parser(request.headers, chunks(), max_files=_FILES, max_fields=_FIELDS, max_part_size=_FORM_BYTES)
-    try:
-        found = await parser.parse()
-    except (MultiPartException, KeyError) as error:
-        reason = error.message if isinstance(error, MultiPartException) else "no boundary"
-        raise Refusal(
-            400, "the form cannot be read", reason, "multipart/form-data with the file `image`", "Send it so."
-        ) from error
-    files: list[bytes] = []
-    form: dict[str, str] = {}
-    for name, value in found.multi_items():
-        if not isinstance(value, UploadFile):
-            form[name] = value
-        elif name == "image":
-            files.append(await value.read())
-        else:
-            await found.close()
-            raise Refusal(400, "unknown file", name[:100], "image", "Give the picture as the file `image`.")
-    await found.close()
-    if not files:
+    form = await read_form(request.headers, body, most_files=_FILES)
+    if not form.files:
         raise Refusal(400, "no picture", "a form without a file", "the file `image`", "Add it, with a file name.")
-    return files, form
+    return form.files, form.fields
