@@ -9,7 +9,7 @@ same settings of ONNX Runtime and prepare pictures alike. Each takes its turn, A
 
     for peer in litserve kserve mlserver; do
       python -m venv FOLDER/$peer
-      FOLDER/$peer/bin/pip install $peer onnxruntime opencv-python-headless python-multipart
+      FOLDER/$peer/bin/pip install $peer onnxruntime opencv-python-headless python-multipart "uvloop<0.22"
     done
 """
 
@@ -39,11 +39,10 @@ from typing import Any
 import numpy as np
 from machine import report
 
-from imagelake.models import zoo
+from imagelake.models.default_classifier import open_default_classifier
 from imagelake.models.graph_cache import load_graph
 from imagelake.models.onnx_runtime import SessionSettings, open_session
 from imagelake.pixels.decode import decode_rgb
-from imagelake.pixels.fit import fit
 from pictures import pictures
 
 CALLERS = 16
@@ -243,12 +242,12 @@ def measure(
     files: Sequence[bytes], folder: Path, peers: Path | None, seconds: float, turns: int
 ) -> list[dict[str, object]]:
     """Each server in its turns, and the bare session."""
-    manifest = zoo.default_manifest("fp32")
-    graph = load_graph(manifest, ("logits",), None, None)
+    classifier = open_default_classifier()
+    graph = load_graph(classifier.manifest, ("logits",), None, None)
     model = graph if isinstance(graph, bytes) else Path(graph).read_bytes()
     path = folder / "model.onnx"
     path.write_bytes(model)
-    prepared = np.stack([fit(decode_rgb(data), manifest.input_size_wh, manifest.resize) for data in files])
+    prepared = np.stack([classifier.prepare(decode_rgb(data)) for data in files])
     shapes = [(batch, threads) for batch in (1, 4, 8) for threads in (1, 2)] if turns > 1 else [(4, 1)]
     rates: dict[str, list[tuple[float, float, float]]] = {}
     with contextlib.ExitStack() as stack:

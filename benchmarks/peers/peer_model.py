@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-SIDE = 256
+SIDE = 224
 
 
 def open_session() -> onnxruntime.InferenceSession:
@@ -21,7 +21,7 @@ def open_session() -> onnxruntime.InferenceSession:
 
 
 def prepare(data: bytes) -> np.ndarray:
-    """Decode, cut the middle square, resize: uint8 [256, 256, 3], RGB."""
+    """Decode, cut the middle square, resize: uint8 [224, 224, 3], RGB."""
     cv2.setNumThreads(1)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     height, width = image.shape[:2]
