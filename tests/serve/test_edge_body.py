@@ -1,5 +1,6 @@
 """Bodies over real sockets: what arrives is what was sent, within size, time and memory."""
 
+import contextlib
 import gc
 import socket
 import threading
@@ -139,6 +140,56 @@ def test_a_large_body_before_the_next_head_does_not_count_as_head(server):
     body = b"x" * 200 * KB
     one = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
     assert [answer.status for answer in server.raw(one * 5, 5)] == [200] * 5
+
+
+def test_what_stands_behind_a_body_is_no_header(server):
+    """A trailer is passed over, whatever it is called; one without end, or a chunk's, takes no memory."""
+    told = server.raw(CHUNKED + b"2\r\nok\r\n0\r\nX-Request-ID: from-behind\r\n\r\n")
+    assert (told.status, told.body) == (200, b"ok")
+    assert told.headers["x-request-id"] != "from-behind"
+    for begun in (b"2\r\nok\r\n0\r\nX: ", b"2;x="):
+        with server.connect() as connection, pytest.raises(OSError):  # noqa: PT011  (reset, or a broken pipe)
+            connection.sendall(CHUNKED + begun + b"a" * (64 << 20))
+    assert server.raw(CHUNKED + b"2\r\nok\r\n0\r\n" + b"X: a\r\n" * 20_000 + b"\r\n").status == 431
+
+
+@pytest.mark.parametrize("offered", [b"h2c", b"websocket"])
+@pytest.mark.parametrize("cut", [0, 3])
+def test_an_offer_to_change_the_protocol_is_passed_over(server, offered, cut):
+    """As Java's client makes it with each request: its body is read, and so is what follows, however it is cut."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAMA\r\n" % offered
+    one = HEAD + offer + b"Content-Length: 20\r\n\r\nGET / HTTP/1.1\r\n\r\n\r\n"
+    with server.connect() as connection, connection.makefile("rb") as stream:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        parts = [one * 3] if not cut else [(one * 3)[start : start + 40] for start in range(0, 3 * len(one), 40)]
+        for part in parts:
+            connection.sendall(part)
+        for _ in range(3):
+            answer = read_answer(stream)
+            assert (answer.status, answer.body) == (200, one[-20:])
+        connection.sendall(HEAD + offer + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(b"ok"))
+        assert read_answer(stream).body == b"ok"
+
+
+def test_few_requests_wait_behind_one(server):
+    """Of thousands that are sent at once those in front are answered in their order; then the server closes."""
+    many = b"".join(HEAD + b"Content-Length: 4\r\n\r\n%04d" % n for n in range(3_000))
+    with server.connect() as connection, connection.makefile("rb") as stream:
+        connection.sendall(many)
+        bodies = []
+        with contextlib.suppress(ConnectionResetError):
+            while (answer := read_answer(stream)) is not None:
+                bodies.append(answer.body)
+    assert bodies == [b"%04d" % n for n in range(len(bodies))]
+    assert 100 < len(bodies) < 3_000
+
+
+def test_nonsense_behind_a_request_does_not_take_its_answer(server):
+    """What came whole is answered; nonsense in its own body is 400; each ends the connection."""
+    one = HEAD + b"Content-Length: 2\r\n\r\nok"
+    answers = server.raw(one + one + b"\x00nonsense\r\n\r\n", 3)
+    assert [answer and (answer.status, answer.body) for answer in answers] == [(200, b"ok"), (200, b"ok"), None]
+    assert server.raw(CHUNKED + b"zz\r\n").status == 400
 
 
 def test_the_budget_refuses_and_recovers():

@@ -1,6 +1,9 @@
 """Who may ask, how often and what is told: over real sockets to a real server."""
 
+import concurrent.futures
+import io
 import json
+import logging
 import threading
 
 import numpy as np
@@ -10,8 +13,10 @@ from starlette.routing import Route
 from edge_server import Doubler, read_answer, serving
 from imagelake.errors import BusyError, InputError, ModelError, NotServedError, TimeLimitError
 from imagelake.serve.api_keys import read_key_file, read_keys
+from imagelake.serve.batch_options import BatchOptions
 from imagelake.serve.origins import read_origins
 from imagelake.serve.rate_limit import RateLimit
+from imagelake.serve.request_log import LineWriter, RequestLog
 from imagelake.serve.site import Limits
 
 SECRET = "s3cret-0123456789"
@@ -72,6 +77,65 @@ def test_health_needs_no_key_and_metrics_do(keyed):
     with serving(keys=read_keys(SECRET, "a test"), open_metrics=True) as opened:
         assert opened.ask("GET", "/metrics").status == 200
         assert opened.ask("GET", "/metricsx").status == 401
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/openapi.json", "/openapi.json"])
+def test_the_page_of_the_interface_needs_no_key(keyed, path):
+    """A browser has none to show; whatever is behind it does, under whatever path or method it is asked for."""
+    assert keyed.ask("GET", path).status == 200
+    assert keyed.ask("POST", path).status == 401
+    for other in ("/docsx", "/api/../docs", "/v2/docs", "//docs", "/api/search", "/v2"):
+        assert keyed.ask("GET", other).status == 401
+
+
+def test_refusals_are_counted_by_their_reason():
+    """No key, no memory, no room in a queue, by every protocol over HTTP."""
+    gate = threading.Event()
+    limits = Limits(max_body=2000, body_budget=3000)
+    options = BatchOptions(instances=1, max_queue=1)
+    with serving([], limits=limits, keys=read_keys(SECRET, "a test")) as running, running.connect() as first:
+        plane, value = running.site.plane, running.site.metrics.registry.get_sample_value
+        plane.load(Doubler(gate=gate), options, warm_up=False)
+        try:
+            futures = [plane.submit("double", {"x": np.ones((1, 2), np.float32)})]
+            while plane.statistics("double")[0].queued:
+                pass
+            futures.append(plane.submit("double", {"x": np.ones((1, 2), np.float32)}))
+            for path, body in (("/", b"x" * 2000), ("/v2/models/double/infer", b"{}")):
+                assert running.ask("POST", path, body, X_API_Key=SECRET).status == 503
+                assert running.ask("POST", path, body).status == 401
+            assert value("imagelake_refused_total", {"reason": "queue"}) == 2
+            assert value("imagelake_refused_total", {"reason": "key"}) == 2
+        finally:
+            gate.set()
+        assert not concurrent.futures.wait(futures, 30).not_done
+        head = f"POST / HTTP/1.1\r\nX-API-Key: {SECRET}\r\nContent-Length: 2000\r\n\r\n".encode()
+        first.sendall(head)
+        while not running.site.budget.held:
+            pass
+        assert running.raw(head).status == 503
+        assert value("imagelake_refused_total", {"reason": "memory"}) == 1
+
+
+def test_a_body_that_waits_to_be_asked_for_is_no_next_request(unkeyed):
+    """Who is refused before sending it is let go: nobody knows whether it comes."""
+    for path in ("/nothing", "/graphpipe/nothing", "/v2/models/nothing/infer", "/health/live"):
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 50\r\n\r\n"
+        answer = unkeyed.raw(head.encode())
+        assert (answer.status, answer.headers["connection"]) in {(404, "close"), (405, "close")}
+
+
+def test_no_text_makes_a_line_of_its_own_in_the_log():
+    """Whatever an error says, an entry begins where the server begins one."""
+    forged = "a\n2026-01-01T00:00:00.000+00:00 info request status=200"
+    stream = io.StringIO()
+    log = RequestLog(LineWriter(stream), as_json=False)
+    log.tell(logging.INFO, forged, {"path": forged, "traceback": f"Traceback\nValueError: {forged}\n"})
+    log.tell(logging.INFO, "second", {})
+    log.close()
+    lines = stream.getvalue().splitlines()
+    assert [line.startswith("20") for line in lines] == [True, False, False, False, True]
+    assert "path=" in lines[0]
 
 
 def wait_for(running, request_id):

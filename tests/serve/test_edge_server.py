@@ -210,6 +210,27 @@ def test_a_request_is_a_span_in_the_trace_of_its_caller(collector):
     assert b"s3cret" not in one.SerializeToString()
 
 
+def test_the_time_in_a_model_is_in_the_trace(collector):
+    """A request to a model has spans of its waiting and its computing inside its own; one refused has none."""
+    pytest.importorskip("opentelemetry.sdk")
+    address, spans = collector
+    tracing = Tracing(address)
+    body = b'{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]}'
+    with serving(tracing=tracing) as running:
+        assert running.ask("POST", "/v2/models/double/infer", body).status == 200
+        assert running.ask("POST", "/v2/models/made-up/infer", body).status == 404
+    tracing.close()
+    by_name = {span.name: span for span in spans}
+    assert sorted(by_name) == ["compute", "oip-http", "oip-http double", "queue"]
+    whole, queue, compute = (by_name[name] for name in ("oip-http double", "queue", "compute"))
+    assert {queue.parent_span_id, compute.parent_span_id} == {whole.span_id}
+    slack = 1_000_000  # two clocks
+    times = [whole.start_time_unix_nano - slack, queue.start_time_unix_nano, queue.end_time_unix_nano]
+    times += [compute.end_time_unix_nano, whole.end_time_unix_nano + slack]
+    assert times == sorted(times)
+    assert {each.key: each.value.int_value for each in compute.attributes}["imagelake.rows"] == 2
+
+
 def test_a_collector_that_is_not_there_stops_nothing():
     """Requests are answered, and the server ends."""
     pytest.importorskip("opentelemetry.sdk")

@@ -12,7 +12,8 @@ from imagelake.serve.event_states import RetryOptions
 from imagelake.serve.event_store import Journal
 from imagelake.serve.event_upload import UploadEvent
 from imagelake.serve.event_worker import EventWorker, WorkOptions
-from imagelake.serve.object_fetch import ObjectError, ObjectFetcher, ObjectOptions
+from imagelake.serve.object_fetch import ObjectFetcher, ObjectOptions
+from imagelake.serve.object_file import ObjectError
 from imagelake.serve.predictions import Prediction
 from pictures import encode, make_image
 

@@ -302,6 +302,16 @@ def test_a_function_takes_anything():
         assert (found[0].tolist(), found[1].tolist()) == (X[0].tolist(), "é".encode())
 
 
+def test_rows_of_a_function_are_put_together():
+    """A function of which nothing is said may be called with the rows of several requests; a row is needed for that."""
+    with function_served(double, max_batch=8) as url:
+        assert graphpipe.remote(url, X).tolist() == (2 * X).tolist()
+        with pytest.raises(InputError, match="single value"):
+            graphpipe.remote(url, 4)
+        with pytest.raises(InputError, match="0 rows"):
+            graphpipe.remote(url, X[:0])
+
+
 def test_a_key_is_asked_for():
     """A function with a key answers who shows it."""
     with function_served(double, api_key="hunter2", **TYPED) as url:

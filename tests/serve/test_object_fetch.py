@@ -10,7 +10,8 @@ from sources.s3_server import Fault, S3Server
 
 from imagelake.errors import InputError
 from imagelake.serve.event_upload import UploadEvent
-from imagelake.serve.object_fetch import ObjectError, ObjectFetcher, ObjectOptions, oracle_address
+from imagelake.serve.object_fetch import ObjectFetcher, ObjectOptions, oracle_address
+from imagelake.serve.object_file import ObjectError
 
 
 def event(uri, bucket="photos", **changes):

@@ -4,6 +4,7 @@ import io
 import json
 import queue
 import socket
+import subprocess
 import threading
 from concurrent.futures import Future
 
@@ -18,7 +19,8 @@ from imagelake.errors import InputError
 from imagelake.serve.api_keys import read_keys
 from imagelake.serve.guard import GuardOptions
 from imagelake.serve.oip_grpc import serving_grpc
-from imagelake.serve.oip_types import DTYPES
+from imagelake.serve.oip_grpc_intake import MAX_PARTS, MAX_TYPED
+from imagelake.serve.oip_types import DTYPES, MAX_STRINGS
 from imagelake.serve.plane import BatchOptions, Plane
 from imagelake.serve.rate_limit import RateLimit
 from imagelake.serve.request_log import LineWriter, RequestLog
@@ -76,14 +78,14 @@ def breaks():
 
 
 @contextlib.contextmanager
-def running(site, options=None, grace_s=10.0):
+def running(site, options=None, grace_s=10.0, tls=None):
     """A server on an event loop in a thread; gives its address and a function that begins to end it."""
     where, ending = Future(), Future()
 
     async def main():
         end = asyncio.Event()
         loop = asyncio.get_running_loop()
-        async with serving_grpc(site, "127.0.0.1", 0, options, grace_s=grace_s) as address:
+        async with serving_grpc(site, "127.0.0.1", 0, options, grace_s=grace_s, tls=tls) as address:
             where.set_result(address)
             ending.set_result(lambda: loop.call_soon_threadsafe(end.set) if not loop.is_closed() else None)
             await end.wait()
@@ -408,3 +410,193 @@ def test_a_port_that_is_taken_is_an_error():
         pytest.raises(InputError, match="Cannot listen"),
     ):
         asyncio.run(serve(taken.getsockname()[1]))
+
+
+def varint(number):
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
+
+
+def field(number, data):
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def ask_bytes(address, message, timeout=60):
+    """Send bytes as the message of ModelInfer; gives the code and the message of the refusal."""
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(message, timeout=timeout)
+    return refused.value.code().name, refused.value.details()
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "why"),
+    [
+        (b"", "NOT_FOUND", "not served"),
+        (b"\xff", "INVALID_ARGUMENT", "ModelInferRequest"),
+        (b"\x0a\x7fx", "INVALID_ARGUMENT", "ModelInferRequest"),
+        (b"\x0b\x0c", "INVALID_ARGUMENT", "group"),
+        (b"\xff" * 11, "INVALID_ARGUMENT", "ModelInferRequest"),
+        (field(1, b"\xff"), "INVALID_ARGUMENT", "ModelInferRequest"),
+        (field(5, b"") * (MAX_PARTS + 1), "RESOURCE_EXHAUSTED", "parts"),
+        (field(5, field(5, field(8, b"") * (MAX_PARTS + 1))), "RESOURCE_EXHAUSTED", "parts"),
+        (field(6, field(2, b"") * (MAX_PARTS + 1)), "RESOURCE_EXHAUSTED", "parts"),
+        (field(5, field(5, field(3, b"\x01" * (MAX_TYPED + 1)))), "RESOURCE_EXHAUSTED", "typed"),
+        (field(5, field(3, b"\x01" * (MAX_TYPED + 1))), "RESOURCE_EXHAUSTED", "typed"),
+    ],
+)
+def test_what_a_message_is_made_of_is_bounded(address, message, code, why):
+    """A message whose parts would take far more memory than its bytes is refused before it is parsed."""
+    found, told = ask_bytes(address, message)
+    assert found == code
+    assert why in told
+
+
+def test_strings_are_bounded(client):
+    """More strings than are taken at once are refused; each is an object, and takes the time of all callers."""
+    with pytest.raises(InferenceServerException, match="65,536") as refused:
+        client.infer("echo-BYTES", [given("x", np.full((MAX_STRINGS // 2 + 1, 2), b"", object))])
+    assert refused.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+
+
+def test_raw_tensors_keep_their_order(address):
+    """Raw bytes may stand anywhere in a message, and are taken in their order."""
+    from tritonclient.grpc import service_pb2
+
+    one, two = np.array([[1, 2]], np.float32), np.array([[3, 4]], np.float32)
+    asked = service_pb2.ModelInferRequest(model_name="add")
+    for name in ("a", "b"):
+        asked.inputs.add(name=name, datatype="FP32", shape=[1, 2])
+    message = field(7, one.tobytes()) + asked.SerializeToString() + field(7, two.tobytes())
+    infos = tuple(TensorInfo(name, "float32", (-1, 2)) for name in ("a", "b"))
+    with Plane() as plane:
+        plane.load(
+            Model("add", lambda given: {"y": given["a"] - given["b"]}, infos, (TensorInfo("y", "float32", (-1, 2)),))
+        )
+        with running(Site(plane)) as (where, _), grpc.insecure_channel(where) as channel:
+            answer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(message, timeout=60)
+    raw = service_pb2.ModelInferResponse.FromString(answer).raw_output_contents[0]
+    assert np.frombuffer(raw, np.float32).tolist() == [-2, -2]
+
+
+def test_only_some_messages_arrive_at_once(site):
+    """Who opens a call and sends nothing holds a place for a bounded time; the others wait for it, and are answered."""
+    limits = Limits(max_body=1 << 20, body_budget=2 << 20, body_timeout_s=0.5)
+    with running(Site(site.plane, limits)) as (address, _), grpc.insecure_channel(address) as channel:
+        silent = threading.Event()
+
+        def nothing():
+            silent.wait(30)
+            yield from ()
+
+        idle = channel.stream_stream("/inference.GRPCInferenceService/ModelInfer")(nothing())
+        with triton.InferenceServerClient(address) as client:
+            assert client.infer("echo-FP32", [given("x", ONE)]).as_numpy("y").shape == (1, 2)
+        with pytest.raises(grpc.RpcError) as late:
+            next(idle)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        silent.set()
+
+
+def test_the_budget_holds_for_what_has_arrived(slow):
+    """What waits for a model is counted, and who would be too much is refused; an answer makes room again."""
+    model, site = slow
+    site = Site(site.plane, Limits(max_body=1 << 20, body_budget=1 << 20))
+    array = np.zeros((80_000, 2), np.float32)
+    with running(site) as (address, _), triton.InferenceServerClient(address) as client:
+        answers = queue.SimpleQueue()
+        client.async_infer(model.name, [given("x", array)], lambda result, error: answers.put((result, error)))
+        assert model.started.wait(30)
+        with pytest.raises(InferenceServerException, match="bodies of other requests") as refused:
+            client.infer(model.name, [given("x", array)])
+        assert refused.value.status() == "StatusCode.UNAVAILABLE"
+        model.go_on.set()
+        assert answers.get(timeout=30)[1] is None
+        assert client.infer(model.name, [given("x", array)]).as_numpy("y").shape == array.shape
+
+
+def test_while_models_open_nothing_is_missing(site):
+    """A server that still opens its models says so, and not that there is no such model."""
+    starting = Site(site.plane)
+    starting.lifecycle.starting = True
+    with running(starting) as (address, _), triton.InferenceServerClient(address) as client:
+        assert client.is_server_live()
+        assert not client.is_server_ready()
+        assert not client.is_model_ready("not-yet")
+        with pytest.raises(InferenceServerException, match="not open yet") as refused:
+            client.infer("not-yet", [given("x", ONE)])
+        assert refused.value.status() == "StatusCode.UNAVAILABLE"
+        starting.lifecycle.starting = False
+        assert client.is_server_ready()
+
+
+def test_the_rate_of_a_key_holds_within_a_stream(site):
+    """Each request of a stream counts, with keys as without."""
+    options = GuardOptions(keys=read_keys("phone:s3cret-key", "test"), rate_limit=RateLimit(0.001, 2))
+    with running(site, options) as (address, _), triton.InferenceServerClient(address) as client:
+        answers = queue.SimpleQueue()
+        client.start_stream(
+            lambda result, error: answers.put((result, error)), headers={"authorization": "Bearer s3cret-key"}
+        )
+        try:
+            for _ in range(3):
+                client.async_stream_infer("echo-FP32", [given("x", ONE)])
+            found = [answers.get(timeout=30)[1] for _ in range(3)]
+        finally:
+            client.stop_stream()
+    assert [error is None for error in found] == [True, True, False]
+    assert "requests a second" in str(found[2])
+
+
+def test_streams_are_counted(site):
+    """An idle stream may wait for ever; so only some are open at once."""
+    limits = Limits(max_body=1 << 20, body_budget=3 << 20)
+    with contextlib.ExitStack() as stack:
+        address, _ = stack.enter_context(running(Site(site.plane, limits)))
+        clients = [stack.enter_context(triton.InferenceServerClient(address)) for _ in range(3)]
+        answers = queue.SimpleQueue()
+        for client in clients:
+            client.start_stream(lambda result, error: answers.put((result, error)))
+            stack.callback(client.stop_stream)
+            with contextlib.suppress(InferenceServerException):  # where the refusal was quicker
+                client.async_stream_infer("echo-FP32", [given("x", ONE)])
+            result, error = answers.get(timeout=30)
+        assert result is None
+        assert "streams are open" in str(error)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Files of a certificate of this machine, and of its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    files = folder / "cert.pem", folder / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    command += ["-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    return files
+
+
+def test_tls_has_the_certificate_of_the_server(site, certificate):
+    """Who trusts the certificate is answered over TLS, and who speaks plainly is not."""
+    with running(site, tls=certificate) as (address, _):
+        with triton.InferenceServerClient(address, ssl=True, root_certificates=str(certificate[0])) as client:
+            assert client.infer("echo-FP32", [given("x", ONE)]).as_numpy("y").tolist() == ONE.tolist()
+        with triton.InferenceServerClient(address) as plain, pytest.raises(InferenceServerException):
+            plain.is_server_live(client_timeout=5)
+
+
+def test_a_certificate_that_cannot_be_used_is_an_error(site, certificate, tmp_path):
+    """What is no certificate, or is not there, is said before anything listens."""
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    for files in ((junk, junk), (certificate[0], tmp_path / "missing.pem")):
+
+        async def serve(files=files):
+            async with serving_grpc(site, "127.0.0.1", 0, tls=files):
+                pass
+
+        with pytest.raises(InputError, match=r"TLS cannot be used|Cannot listen"):
+            asyncio.run(serve())

@@ -267,6 +267,22 @@ def test_a_deadline_ends_the_waiting_and_the_run(plane, gate):
     assert gate.sizes == [1, 1]
 
 
+def test_what_nobody_waits_for_is_not_run_to_its_end(plane):
+    """Of a request with more rows than a call takes the rest is not computed once its caller has gone."""
+    gate = Gate()
+    plane.load(served(gate, max_batch=4), BatchOptions(instances=1), warm_up=False)
+    for end in (lambda future: future.cancel(), lambda future: future.exception(WAIT_S)):
+        gate.there.clear()
+        gate.open.clear()
+        gate.sizes.clear()
+        future = plane.submit("model", rows(*range(400)), timeout_s=0.2)
+        assert gate.there.wait(WAIT_S)
+        end(future)
+        gate.open.set()
+        assert plane.infer("model", rows(2))["total"].tolist() == [5.0]
+        assert gate.sizes == [4, 1]
+
+
 def test_a_deadline_ends_the_waiting_for_a_run(plane):
     """A caller whose request is in the model is told in time too, and the answer goes nowhere."""
     gate = Gate()
@@ -516,6 +532,31 @@ def test_unload_answers_what_it_took(plane, gate):
     assert waiting.result(WAIT_S)["total"].tolist() == [3.0]
 
 
+def test_what_left_is_freed(plane):
+    """A model that was unloaded, or replaced, takes no memory once it has answered."""
+    left = []
+    for leave in (lambda: plane.unload("model"), lambda: plane.load(served())):
+        model = served(lambda inputs, outputs: double(inputs, outputs))
+        left.append(weakref.ref(model.compute))
+        plane.load(model, BatchOptions(instances=2, cache_bytes=1 << 20))
+        assert plane.infer("model", rows(1), timeout_s=WAIT_S)
+        del model
+        leave()
+    until = time.monotonic() + WAIT_S
+    while any(each() is not None for each in left):
+        gc.collect()
+        assert time.monotonic() < until
+
+
+def test_models_without_options_have_those_of_the_plane():
+    """Whoever loads a model by its name gets the queue and the cache that the operator chose."""
+    with Plane(options=BatchOptions(instances=1, cache_bytes=1 << 20)) as plane:
+        plane.load(served())
+        for _ in range(2):
+            plane.infer("model", rows(1))
+        assert plane.statistics("model")[0].cache_hit.count == 1
+
+
 def test_the_default_is_the_first_until_another_is_set(plane):
     """The first model answers whoever names none; when it goes the next takes its place."""
     for name in ("one", "two", "three"):
@@ -555,8 +596,10 @@ def test_close_ends_every_thread_and_caller():
         waiting.result(0)
     assert closed == [1]
     assert {thread for thread in threading.enumerate() if thread.name.startswith("imagelake")} <= before
-    with pytest.raises(NotServedError):
+    with pytest.raises(BusyError, match="closing"):  # and not that it is not served: another server may have it
         plane.submit("model", rows(1))
+    assert not plane.ready("model")
+    assert not plane.has_room("model")
     with pytest.raises(BusyError):
         plane.load(served())
     plane.close()

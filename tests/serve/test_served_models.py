@@ -298,6 +298,11 @@ def test_a_function_is_served():
         assert ask(served, {"a": x}, ["words"])["words"].tolist() == [b"a", "é".encode()]
     with pytest.raises(ModelError, match="returned 3 arrays for 2 outputs"):
         ask(serve_function(lambda _a: (x, x, x), "both", [a], [total, words]), {"a": x})
+    for wrong in ([b"a", 5], [None, b"a"]):
+        with pytest.raises(ModelError, match="where bytes or str are expected"):
+            ask(serve_function(lambda _a, w=wrong: np.array(w, object), "words", [a], [words]), {"a": x})
+    nul = serve_function(lambda _a: [b"a\0", b"\0"], "words", [a], [TensorInfo("any", "", ())])
+    assert ask(nul, {"a": x})["any"].tolist() == [b"a\0", b"\0"]
     with pytest.raises(ModelError, match="name its outputs"):
         serve_function(add, "add", [a], [])
 

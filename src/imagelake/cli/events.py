@@ -88,6 +88,9 @@ def events(
     commit_s: Annotated[float, typer.Option(min=0.01, help="After how many seconds queries find a prediction.")] = 2.0,
     attempts: Annotated[int, typer.Option(min=1, help="How often an event is tried until it is dead.")] = 10,
     first_pause_s: Annotated[float, typer.Option(min=0.01, help="Before the second try; it doubles.")] = 2.0,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="How many events may wait; beyond, senders are told to come again.")
+    ] = 1_000_000,
     state: StateOption = None,
     models: FolderOption = None,
     json: JsonOption = False,
@@ -133,6 +136,7 @@ def events(
         objects=objects,
         work=WorkOptions(workers=workers, commit_s=commit_s),
         retry=RetryOptions(attempts, first_pause_s, max(_LONGEST_PAUSE_S, first_pause_s)),
+        most_waiting=max_waiting,
         state=state,
         keep_pictures=keep_pictures,
         api_key_file=api_key_file,
@@ -166,7 +170,9 @@ def dead(lake: LakeOption, state: StateOption = None, json: JsonOption = False) 
     from imagelake.serve.event_objects import shown
 
     with _journal(lake, state) as journal:
-        letters = journal.dead()
+        letters, count = journal.dead(), journal.counts()["dead"]
+    if count > len(letters):
+        write_note(f"imagelake: the first {len(letters):,} of {count:,}; replay some to see the others.")
     if json:
         write_json([
             {

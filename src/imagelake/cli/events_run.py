@@ -53,6 +53,7 @@ class EventSettings:
     objects: ObjectOptions
     work: WorkOptions
     retry: RetryOptions
+    most_waiting: int
     state: Path | None
     keep_pictures: bool
     api_key_file: Path | None
@@ -87,7 +88,9 @@ def run_events(
         plane.load(open_named(settings.model, registry=registry_of(settings.models), on_progress=write_note))
         predictor = PlanePredictor(plane, settings.model)
         tables = imagelake.open(settings.lake, create=True).tables
-        journal = stack.enter_context(contextlib.closing(Journal(folder, works=True, retry=settings.retry)))
+        journal = stack.enter_context(
+            contextlib.closing(Journal(folder, works=True, retry=settings.retry, most_waiting=settings.most_waiting))
+        )
         reader = stack.enter_context(contextlib.closing(ObjectFetcher(settings.objects)))
         keep = stack.enter_context(_keeping(tables)) if settings.keep_pictures else None
         worker = EventWorker(journal, reader, predictor, PredictionWriter(tables), settings.work, keep)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagelake.files import is_remote
@@ -12,16 +14,34 @@ from imagelake.lake.table import Table
 _CLOCK_S = 2.0  # file systems stamp with a coarser clock than ours
 
 
-def sync_table(table: Table, since_s: float) -> None:
-    """Wait until the disk has the files of a table that commits since that time made, `time.time()` before the first.
+@dataclass(frozen=True)
+class Since:
+    """When a commit began: now, where it is made. It stays right where the clock is set meanwhile."""
+
+    clock_s: float = field(default_factory=time.time)
+    steady_s: float = field(default_factory=time.monotonic)
+
+    def earliest_s(self) -> float:
+        """What no file that was made since is stamped before, by the clock before and after it was set."""
+        return min(self.clock_s, time.time() - (time.monotonic() - self.steady_s)) - _CLOCK_S
+
+
+def sync_table(table: Table, since: Since) -> None:
+    """Wait until the disk has the files of a table that commits since then made.
 
     A table in a bucket has nothing to wait for: its files are whole when they are there.
     """
     if is_remote(table.uri):
         return
     with our_errors(table.uri):
-        _sync_below(Path(table.uri), since_s - _CLOCK_S)
+        _sync_below(Path(table.uri), since.earliest_s())
         _sync(table.uri)
+
+
+def sync_names(*folders: Path) -> None:
+    """Wait until the disk has the names in some folders."""
+    for folder in folders:
+        _sync(folder)
 
 
 def _sync_below(folder: Path, since_s: float) -> None:

@@ -161,7 +161,7 @@ def _refuse_foreign_folder(address: str) -> None:
     if is_remote(address):
         return
     path = Path(address)
-    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "codes", "indexes", "incoming"}
+    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "codes", "indexes", "incoming", "events"}
     found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     foreign = [name for name in found if name not in own and not name.startswith(".")]
     if foreign:

@@ -7,16 +7,15 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 
 from imagelake.errors import LakeFullError
 from imagelake.files import is_remote
-from imagelake.lake.failures import our_errors
+from imagelake.lake.sync import Since, sync_table
 from imagelake.lake.tables import Tables
 from imagelake.run.ingest import IngestReport, commit_piece, ingest
-from imagelake.run.intake_spool import Leftover, Segment, Spool, set_aside, spool_folder, sync_folder
+from imagelake.run.intake_spool import Leftover, Segment, Spool, set_aside, spool_folder
 from imagelake.run.progress import Progress
 from imagelake.run.receipts import Counts, new_run, write_receipt
 from imagelake.steps.describe import FINGERPRINT
@@ -24,7 +23,6 @@ from imagelake.steps.describe import FINGERPRINT
 _TIDY_COMMITS = 16
 _RECEIPT_S = 60.0
 _SPARE_BYTES = 1 << 20
-_CLOCK_S = 2.0  # file systems stamp with a coarser clock than ours
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def drain_spool(tables: Tables, spool: Spool, progress: Progress | None = None) 
     leftover = Leftover(spool.segments())
     if not leftover.segments:
         return None
-    since = time.time()
+    since = Since()
     report = ingest(tables, leftover, progress)
     sync_tables(tables, since)
     damaged = [str(set_aside(path)) for path in leftover.damaged]
@@ -101,7 +99,7 @@ class Committer:
         Raises:
             LakeError: nothing is lost; the piece is still in its segment and may be committed again.
         """
-        began, since = time.monotonic(), time.time()
+        began, since = time.monotonic(), Since()
         _require_space(self._tables.root, sum(batch.nbytes for batch in piece.rows))
         counts = commit_piece(self._tables, pa.Table.from_batches(piece.rows).combine_chunks())  # one row each
         if piece.segment is not None:
@@ -140,34 +138,7 @@ def _require_space(root: str, size: int) -> None:
         raise LakeFullError(f"No space is left for {root}. What was committed before is whole; free some space.")
 
 
-def sync_tables(tables: Tables, since_s: float) -> None:
-    """Wait until the disk has the files of the tables that a commit since that time made; the format itself does not.
-
-    A table in a bucket has nothing to wait for: its files are whole when they are there.
-    """
-    if is_remote(tables.root):
-        return
-    with our_errors(tables.root):
-        for table in (tables.images, tables.regions, tables.rejections):
-            _sync_below(Path(table.uri), since_s - _CLOCK_S)
-
-
-def _sync_below(folder: Path, since_s: float) -> None:
-    fresh = False
-    for entry in os.scandir(folder):
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                _sync_below(Path(entry.path), since_s)
-            if entry.stat(follow_symlinks=False).st_mtime < since_s:
-                continue
-            fresh = True
-            if entry.is_file(follow_symlinks=False):
-                file = os.open(entry.path, os.O_RDONLY)
-                try:
-                    os.fsync(file)
-                finally:
-                    os.close(file)
-        except FileNotFoundError:
-            continue  # another process tidied
-    if fresh:
-        sync_folder(folder)
+def sync_tables(tables: Tables, since: Since) -> None:
+    """Wait until the disk has what commits of pictures since then wrote; see `sync_table`."""
+    for table in (tables.images, tables.regions, tables.rejections):
+        sync_table(table, since)

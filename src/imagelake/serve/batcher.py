@@ -69,11 +69,6 @@ class Batcher:
         """Whether one more may wait."""
         return len(self._queue) < self.options.max_queue
 
-    @property
-    def ended(self) -> bool:
-        """Whether all its threads have ended."""
-        return not any(thread.is_alive() for thread in self._threads)
-
     def put(self, request: Request) -> None:
         """Let a request wait for its turn.
 
@@ -138,6 +133,7 @@ class Batcher:
         """What follows the end of a request, whichever way it ended; runs once for each."""
         assert isinstance(future, Request)  # noqa: S101  (for the type checker)
         outcome = future.outcome()
+        future.ended = time.monotonic()
         with self._changed:
             if future in self._queue:
                 self._queue.remove(future)
@@ -145,7 +141,7 @@ class Batcher:
                 self._tell_depth()
                 if not self._queue:
                     self._changed.notify_all()  # of those that wait until it is empty
-        seconds = time.monotonic() - future.came
+        seconds = future.ended - future.came
         self.keeper.finished(outcome, seconds)
         self._observer.finished(self.model.name, self.model.version, future.protocol, outcome, seconds)
 
@@ -240,6 +236,8 @@ class Batcher:
         if not batch:
             return
         queue_s = [now - request.came for request in batch]
+        for request in batch:
+            request.taken = now
         self.keeper.waited(queue_s)
         if len(batch) > 1:
             try:
@@ -267,7 +265,11 @@ class Batcher:
         joined_s = time.perf_counter() - start
         runs: list[tuple[int, float]] = []
         try:
-            pieces = [self._call(piece, batch[0].outputs, rows, runs) for piece, rows in self._pieces(inputs, batch)]
+            pieces = []
+            for piece, rows in self._pieces(inputs, batch):
+                if pieces and not batch[0].still_wanted(time.monotonic()):  # only one request alone has many pieces
+                    return
+                pieces.append(self._call(piece, batch[0].outputs, rows, runs))
         finally:
             for number, (rows, seconds) in enumerate(runs):
                 self._observer.batch(self.model.name, rows, [] if number else queue_s, seconds)

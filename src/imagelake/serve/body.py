@@ -22,6 +22,10 @@ class SlowBodyError(TimeLimitError):
     """The body did not arrive in time."""
 
 
+class NoMemoryError(BusyError):
+    """The bodies of other requests take the memory that is kept for them."""
+
+
 class BodyBudget:
     """Memory for the bodies of all requests together.
 
@@ -45,11 +49,11 @@ class BodyBudget:
         """Memory of `size` bytes, not cleared.
 
         Raises:
-            BusyError: there is no room.
+            NoMemoryError: there is no room.
         """
         with self._lock:
             if self._held + size > self.limit:
-                raise BusyError(
+                raise NoMemoryError(
                     f"The bodies of other requests fill the {self.limit:,} bytes kept for them. Send it again later."
                 )
             self._held += size
@@ -57,7 +61,7 @@ class BodyBudget:
             made = np.empty(size, np.uint8)
         except MemoryError:
             self._give_back(size)
-            raise BusyError(f"There is no memory for a body of {size:,} bytes. Send it again later.") from None
+            raise NoMemoryError(f"There is no memory for a body of {size:,} bytes. Send it again later.") from None
         weakref.finalize(made, self._give_back, size).atexit = False
         return made
 
@@ -77,7 +81,7 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits, budget: Body
 
     Raises:
         TooLargeError: it is, or says that it is, longer than `max_body`.
-        BusyError: the budget has no room.
+        NoMemoryError: the budget has no room.
         SlowBodyError: it did not arrive in time.
         InputError: Content-Length is no number, or not how long the body is.
         ClientDisconnect: the caller went away; let it pass, nobody reads an answer.

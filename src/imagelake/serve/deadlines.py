@@ -58,9 +58,8 @@ class Deadlines:
             late = self._wait()
             if late is None:
                 return
-            for future in late:
-                fail_late(future)
-            late = None  # hold none of them while asleep
+            while late:
+                fail_late(late.pop(0))  # hold none of them while asleep
 
     def _wait(self) -> list[Future[Any]] | None:
         """The futures whose time is over, once there are any; None when closed."""

@@ -24,7 +24,7 @@ from imagelake.errors import (
     TimeLimitError,
     TooLargeError,
 )
-from imagelake.serve.body import SlowBodyError
+from imagelake.serve.body import NoMemoryError, SlowBodyError
 
 REQUEST_ID: ContextVar[str] = ContextVar("imagelake_request_id", default="")
 """Of the request at work; set at the edge, read by the log."""
@@ -77,6 +77,14 @@ _STATUS: tuple[tuple[type[BaseException], int], ...] = (  # the first that fits
 )
 
 
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (  # the first that fits
+    (NoKeyError, "key"),
+    (TooOftenError, "rate"),
+    (NoMemoryError, "memory"),
+    (BusyError, "queue"),
+)
+
+
 def status_of(error: BaseException) -> int:
     """The HTTP status of an error; 500 for what is a defect of ours."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
@@ -106,6 +114,11 @@ def headers_of(error: BaseException) -> dict[str, str]:
     if isinstance(error, SlowBodyError):
         return {"Connection": "close"}
     return {}
+
+
+def reason_of(error: BaseException) -> str | None:
+    """Why a request was turned away, in the word that metrics have for it; None where it was not, but failed."""
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), None)
 
 
 def log_defect(error: BaseException) -> None:

@@ -126,7 +126,8 @@ def _read(attributes: Mapping[str, Any], data: object) -> list[UploadEvent | Ign
     }
     records = _records(data)
     if records is not None:
-        return [_with(read_s3_record(record), told) for record in records]
+        ids = [event_id] if len(records) == 1 else [f"{event_id}.{number}" for number in range(len(records))]
+        return [_with(read_s3_record(record), told | {"id": each}) for record, each in zip(records, ids, strict=True)]
     if kind.startswith("com.amazonaws.s3.") and not kind.startswith("com.amazonaws.s3.ObjectCreated"):
         return [Ignored(f"{kind} is no upload")]
     extensions = {name: value for name, value in attributes.items() if name not in _OWN}

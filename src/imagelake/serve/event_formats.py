@@ -32,6 +32,12 @@ def read_events(headers: Sequence[tuple[bytes, bytes]], body: bytes | memoryview
         InputError: it is no event, or a broken one.
         TooLargeError: it holds more than `MOST_EVENTS`.
     """
+    found = _read(headers, body)
+    _check_count(found)
+    return found
+
+
+def _read(headers: Sequence[tuple[bytes, bytes]], body: bytes | memoryview) -> list[UploadEvent | Ignored]:
     content_type = _header(headers, b"content-type")
     kind = content_type.partition(";")[0].strip().lower()
     _check_charset(content_type)

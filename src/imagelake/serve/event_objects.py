@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, unquote_plus, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from imagelake.errors import InputError
 from imagelake.serve.event_upload import (
     KEY_LETTERS,
     Ignored,
     UploadEvent,
+    is_clean,
     read_about,
     read_moment,
     read_object,
@@ -24,6 +27,9 @@ _OBJECT_STORAGE = "com.oraclecloud.objectstorage."
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._$-]*")
 _STORED = {"createobject", "updateobject"}
 _OVER = ("delet", "remov", "expir", "archiv")  # parts of what events are called when an object is gone
+_VERSION = re.compile(r"v?\d+")
+_QUERY = re.compile(r"\?(?=\S).*", re.DOTALL)
+_ADDRESS = re.compile(r"\b([a-z][a-z0-9+.-]*://[^\s/?#'\"]*)/[^\s'\"]*", re.IGNORECASE)
 
 
 def read_s3_record(record: Mapping[str, Any]) -> UploadEvent | Ignored:
@@ -43,7 +49,10 @@ def read_s3_record(record: Mapping[str, Any]) -> UploadEvent | Ignored:
     s3 = read_object(record.get("s3"), "`s3` of a record")
     bucket = _bucket(read_object(s3.get("bucket"), "`s3.bucket` of a record"), "name", "`s3.bucket`")
     stored = read_object(s3.get("object"), "`s3.object` of a record")
-    uri = f"s3://{bucket}/{_decoded(read_text(stored, 'key', '`s3.object`', 3 * KEY_LETTERS))}"
+    key = _decoded(read_text(stored, "key", "`s3.object`", 9 * KEY_LETTERS))
+    if key is None:  # a store may keep such a name, and the other records of its notification count
+        return Ignored("its name is not UTF-8, too long, or has letters that steer")
+    uri = f"s3://{bucket}/{key}"
     if not kind.startswith("ObjectCreated:"):
         return Ignored(f"{kind} is no upload", uri)
     told = record.get("responseElements")
@@ -56,7 +65,7 @@ def read_s3_record(record: Mapping[str, Any]) -> UploadEvent | Ignored:
     source = [read_text_if(record, name, what, 256) or "" for name in ("eventSource", "awsRegion")]
     version_id = read_text_if(stored, "versionId", "`s3.object`", 1024)
     return UploadEvent(
-        id=named or f"{moment.isoformat() if moment else ''}.{etag or ''}",
+        id=named or _digest(record),
         source=".".join([*source, bucket]),  # id and source as the CloudEvents adapter for S3 writes them
         kind=kind,
         uri=uri,
@@ -70,12 +79,18 @@ def read_s3_record(record: Mapping[str, Any]) -> UploadEvent | Ignored:
     )
 
 
-def _decoded(key: str) -> str:
+def _decoded(key: str) -> str | None:
+    """A key as it is, without the encoding; None where it is no name that can be asked for."""
     try:
         found = unquote_plus(key, errors="strict")
     except UnicodeDecodeError:
-        raise InputError(f"the key {key[:100]!a} is not UTF-8 when it is decoded; encode it so.") from None
-    return _name({"key": found}, "key", "`s3.object`")
+        return None
+    return found if len(found) <= KEY_LETTERS and is_clean(found) else None
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """An id for a record that has none: another where anything in it differs."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _bucket(holder: Mapping[str, Any], name: str, what: str) -> str:
@@ -186,7 +201,7 @@ def _azure(
 
 
 def _plain(kind: str, data: Mapping[str, Any], extensions: Mapping[str, Any]) -> dict[str, Any] | Ignored:
-    if any(word in kind.lower() for word in _OVER):
+    if _is_over(kind):
         return Ignored(f"{kind} is no upload")
     address = read_text_if(data, "url", "the data", 16_384) or read_text_if(data, "uri", "the data", 16_384)
     bucket: str | None = None
@@ -208,8 +223,15 @@ def _plain(kind: str, data: Mapping[str, Any], extensions: Mapping[str, Any]) ->
     }
 
 
+def _is_over(kind: str) -> bool:
+    """Whether what happened, the last word of a type but for its version, is that an object is gone."""
+    words = [word for word in re.split(r"[.:/]", kind.lower()) if word and not _VERSION.fullmatch(word)]
+    return any(part in words[-1] for part in _OVER) if words else False
+
+
 def _address(address: str) -> tuple[str, str | None]:
     """An address in an event, without user and password, and the bucket that it names."""
+    address = address.strip()
     try:
         parts = urlsplit(address)
         host = parts.hostname
@@ -221,7 +243,7 @@ def _address(address: str) -> tuple[str, str | None]:
     if scheme in {"http", "https"}:
         if parts.username is not None or parts.password is not None:
             raise InputError("`url` of the data has a user or a password; give it without.")
-        return address, None
+        return scheme + address[len(scheme) :], None
     if scheme in {"s3", "gs", "az"}:
         bucket, _, key = address[len(scheme) + 3 :].partition("/")
         _bucket({"bucket": bucket}, "bucket", "`url`")
@@ -231,11 +253,11 @@ def _address(address: str) -> tuple[str, str | None]:
 
 def shown(uri: str) -> str:
     """An address as it may be kept: without the query, which of a signed address is a password."""
-    if uri.startswith(("http://", "https://")):
+    if uri[:8].lower().startswith(("http://", "https://")):
         return uri.partition("?")[0].partition("#")[0]
     return uri
 
 
-def file_name(uri: str) -> str:
-    """The last part of an address, for people."""
-    return unquote(shown(uri).rsplit("/", 1)[-1])
+def shown_reason(reason: str) -> str:
+    """A reason as it may be kept: of an address in it only the host, for the rest may be a password."""
+    return _ADDRESS.sub(r"\1/...", _QUERY.sub("?...", reason))

@@ -21,6 +21,8 @@ class RetryOptions:
 
     Attributes:
         attempts: after so many it is dead.
+        few: after so many it is dead where the reason looks as if it stays: no such object, no right to read it, no
+            picture. Another try may do better within seconds, while the object is still being written, not hours.
         first_pause_s: about the wait after the first; it doubles with each, and a random part of up to a half is
             taken from it.
         longest_pause_s: the longest wait.
@@ -29,12 +31,17 @@ class RetryOptions:
     attempts: int = 10
     first_pause_s: float = 2.0
     longest_pause_s: float = 600.0
+    few: int = 4
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or not 0 < self.first_pause_s <= self.longest_pause_s < float("inf"):
+        if min(self.attempts, self.few) < 1 or not 0 < self.first_pause_s <= self.longest_pause_s < float("inf"):
             raise InputError(
                 f"{self} makes no sense: give 1 attempt or more, and pauses above 0 s of which the first is shortest."
             )
+
+    def is_last(self, attempt: int, *, lasting: bool) -> bool:
+        """Whether there is none after this attempt, which failed for a reason that stays (`lasting`) or may pass."""
+        return attempt >= (min(self.few, self.attempts) if lasting else self.attempts)
 
     def pause_s(self, attempts: int) -> float:
         """The wait after so many attempts."""

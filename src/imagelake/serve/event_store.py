@@ -7,8 +7,8 @@ the events holds a lock, and others may look and replay at the same time.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -16,22 +16,17 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imagelake.errors import InputError, LakeError, LakeFullError, LakeReadOnlyError
+from imagelake.errors import BusyError, InputError, LakeError, LakeFullError, LakeReadOnlyError
+from imagelake.lake.sync import sync_names
 from imagelake.serve.event_states import Claimed, DeadLetter, RetryOptions, is_before
+from imagelake.serve.event_tables import lock_folder, make_tables
 from imagelake.serve.event_upload import UploadEvent, from_json, to_json
 
+MOST_WAITING = 1_000_000
 _FILE = "journal.sqlite"
-_FORMAT = 1
 _BUSY_S = 30.0
-
-_TABLES = """
-CREATE TABLE IF NOT EXISTS events (
-    key TEXT PRIMARY KEY, event TEXT NOT NULL, uri TEXT NOT NULL, state TEXT NOT NULL, attempts INTEGER NOT NULL,
-    next_at REAL NOT NULL, claimed INTEGER NOT NULL, reason TEXT, accepted_at REAL NOT NULL, changed_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS due ON events (state, claimed, next_at);
-CREATE TABLE IF NOT EXISTS newest (uri TEXT PRIMARY KEY, sequencer TEXT, happened_at TEXT) WITHOUT ROWID;
-"""
+_AHEAD_S = 1.0  # a clock that was set back by less makes nobody wait longer than a pause
+_SPARE_BYTES = 256 << 20
 
 
 class Journal:
@@ -43,15 +38,26 @@ class Journal:
         folder: where it is.
         works: whether this process is to work on the events; one at a time may. Only then it is made.
         retry: how often an event is tried.
+        most_waiting: beyond so many no new ones are kept.
+        spare_bytes: of the disk, that are left to others.
 
     Raises:
         InputError: there is none.
         LakeError: another process works on them, or the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, *, works: bool = False, retry: RetryOptions | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        works: bool = False,
+        retry: RetryOptions | None = None,
+        most_waiting: int = MOST_WAITING,
+        spare_bytes: int = _SPARE_BYTES,
+    ) -> None:
         self.folder = folder
         self.retry = retry or RetryOptions()
+        self._most_waiting, self._spare_bytes = most_waiting, spare_bytes
         self._guard = threading.Lock()
         self._lock: int | None = None
         if not works and not (folder / _FILE).exists():
@@ -59,9 +65,10 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if works:
-                self._lock = _locked(folder)
+                self._lock = lock_folder(folder)
             file = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # addresses may be signed
             os.close(file)
+            sync_names(folder, folder.parent)
         except OSError as error:
             raise LakeReadOnlyError(
                 f"{folder} cannot be written: {error.strerror}. Allow it, or give --state."
@@ -80,11 +87,7 @@ class Journal:
         run = self._connection.execute
         run("PRAGMA journal_mode=WAL")
         run("PRAGMA synchronous=FULL")
-        found = run("PRAGMA user_version").fetchone()[0]
-        if found not in {0, _FORMAT}:
-            raise LakeError(f"{self.folder} is a journal of format {found}; this imagelake reads {_FORMAT}. Update it.")
-        self._connection.executescript(_TABLES)
-        run(f"PRAGMA user_version={_FORMAT}")
+        make_tables(self._connection, self.folder)
         if works:
             # What a killed process had is anybody's; a clock that was set back makes nobody wait.
             latest = time.time() + self.retry.longest_pause_s
@@ -128,19 +131,25 @@ class Journal:
             How many were new.
 
         Raises:
-            LakeFullError: no space is left; none was kept.
+            BusyError: too many wait; none was kept.
+            LakeFullError: hardly any space is left; none was kept.
             LakeError: the disk failed; none was kept.
         """
         if not events:
             return 0
+        if shutil.disk_usage(self.folder).free < self._spare_bytes:
+            raise LakeFullError(f"Hardly any space is left for {self.folder}. Nothing was lost; free some.")
         now = time.time()
         rows = [(event.key, to_json(event), event.uri, now, now, now) for event in events]
         with self._transaction() as run:
-            before = run.total_changes
+            before = _waiting(run)
             run.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, 'waiting', 0, ?, 0, NULL, ?, ?) ON CONFLICT (key) DO NOTHING", rows
             )
-            return run.total_changes - before
+            waiting = _waiting(run)
+            if before < waiting > self._most_waiting:
+                raise BusyError(f"{before:,} events wait, and at most {self._most_waiting:,} may. Send it again later.")
+            return waiting - before
 
     def claim(self, most: int) -> list[Claimed]:
         """Take events that are due, those that wait longest first.
@@ -149,10 +158,9 @@ class Journal:
         """
         now = time.time()
         with self._transaction() as run:
-            run.execute(
-                "UPDATE events SET state = 'dead', changed_at = ?, reason = 'the process died of the last attempt' "
-                "WHERE state = 'waiting' AND claimed = 0 AND next_at <= ? AND attempts >= ?",
-                (now, now, self.retry.attempts),
+            run.execute(  # a clock that was set back makes nobody wait
+                "UPDATE events SET next_at = ? WHERE state = 'waiting' AND claimed = 0 AND next_at > ?",
+                (now, now + self._farthest_s),
             )
             found = run.execute(
                 "SELECT key, event, attempts FROM events WHERE state = 'waiting' AND claimed = 0 AND next_at <= ? "
@@ -160,23 +168,39 @@ class Journal:
                 (now, most),
             ).fetchall()
             run.executemany(
+                "UPDATE events SET state = 'dead', changed_at = ?, reason = 'the process died of the last attempt' "
+                "WHERE key = ?", [(now, key) for key, _, attempts in found if attempts >= self.retry.attempts],
+            )  # fmt: skip
+            found = [each for each in found if each[2] < self.retry.attempts]
+            run.executemany(
                 "UPDATE events SET claimed = 1, attempts = attempts + 1 WHERE key = ?", [(key,) for key, *_ in found]
             )
         return [Claimed(from_json(event), attempts + 1) for _, event, attempts in found]
 
+    @property
+    def _farthest_s(self) -> float:
+        """What is due later than in so many seconds was put off by a clock that was set back since."""
+        return self.retry.longest_pause_s + _AHEAD_S
+
     def next_due_s(self) -> float | None:
         """In how many seconds the next event is due, 0 for now; None where none waits."""
         with self._ours():
-            found = self._connection.execute(
-                "SELECT min(next_at) FROM events WHERE state = 'waiting' AND claimed = 0"
-            ).fetchone()[0]
-        return None if found is None else max(0.0, found - time.time())
+            first, last = (
+                self._connection.execute(
+                    f"SELECT {which}(next_at) FROM events WHERE state = 'waiting' AND claimed = 0"  # noqa: S608
+                ).fetchone()[0]
+                for which in ("min", "max")
+            )
+        if first is None:
+            return None
+        now = time.time()
+        return 0.0 if last > now + self._farthest_s else max(0.0, first - now)
 
     def is_overtaken(self, event: UploadEvent) -> bool:
         """Whether a newer event of the same object is done, by the sequencers or, where one has none, by time."""
         with self._ours():
             found = self._connection.execute(
-                "SELECT sequencer, happened_at FROM newest WHERE uri = ?", (event.uri,)
+                "SELECT sequencer, happened_at FROM latest WHERE uri = ?", (event.uri,)
             ).fetchone()
         if found is None:
             return False
@@ -188,33 +212,42 @@ class Journal:
         with self._transaction() as run:
             for event in events:
                 run.execute(
-                    "UPDATE events SET state = 'done', claimed = 0, reason = NULL, changed_at = ? WHERE key = ?",
-                    (now, event.key),
-                )
-                known = run.execute("SELECT sequencer, happened_at FROM newest WHERE uri = ?", (event.uri,)).fetchone()
-                moment = event.happened_at.isoformat() if event.happened_at else None
+                    "UPDATE events SET state = 'done', claimed = 0, reason = NULL, changed_at = ?, next_at = ? "
+                    "WHERE key = ?", (now, now, event.key),
+                )  # fmt: skip
+                known = run.execute("SELECT sequencer, happened_at FROM latest WHERE uri = ?", (event.uri,)).fetchone()
+                moment = _not_after(event.happened_at, now)
                 if known and is_before(event, known[0], datetime.fromisoformat(known[1]) if known[1] else None):
                     continue
-                run.execute("INSERT OR REPLACE INTO newest VALUES (?, ?, ?)", (event.uri, event.sequencer, moment))
+                run.execute(
+                    "INSERT OR REPLACE INTO latest VALUES (?, ?, ?, ?)", (event.uri, event.sequencer, moment, now)
+                )
 
     def ignore(self, event: UploadEvent, reason: str) -> None:
         """Nothing is done about an event."""
         self._settle(event.key, "ignored", reason)
 
     def _settle(self, key: str, state: str, reason: str) -> None:
+        now = time.time()
         with self._transaction() as run:
             run.execute(
-                "UPDATE events SET state = ?, claimed = 0, reason = ?, changed_at = ? WHERE key = ?",
-                (state, reason, time.time(), key),
+                "UPDATE events SET state = ?, claimed = 0, reason = ?, changed_at = ?, next_at = ? WHERE key = ?",
+                (state, reason, now, now, key),
             )
 
-    def fail(self, claimed: Claimed, reason: str, *, again: bool) -> bool:
+    def fail(self, claimed: Claimed, reason: str, *, again: bool, lasting: bool = False) -> bool:
         """An attempt failed: try it again later, or give it up where that is of no use or it was tried often enough.
+
+        Args:
+            claimed: the event.
+            reason: why.
+            again: whether another try is of any use.
+            lasting: whether only a few are.
 
         Returns:
             Whether it is dead.
         """
-        dead = not again or claimed.attempt >= self.retry.attempts
+        dead = not again or self.retry.is_last(claimed.attempt, lasting=lasting)
         if dead:
             self._settle(claimed.event.key, "dead", reason)
             return True
@@ -237,7 +270,7 @@ class Journal:
     def counts(self) -> dict[str, int]:
         """How many events are `waiting`, `done`, `dead` and `ignored`."""
         with self._ours():
-            found = dict(self._connection.execute("SELECT state, count(*) FROM events GROUP BY state").fetchall())
+            found = dict(self._connection.execute("SELECT state, number FROM tally").fetchall())
         return {state: int(found.get(state, 0)) for state in ("waiting", "done", "dead", "ignored")}
 
     def dead(self, most: int = 1000) -> list[DeadLetter]:
@@ -277,22 +310,19 @@ class Journal:
         before = time.time() - older_than_s
         with self._transaction() as run:
             gone = run.execute(
-                "DELETE FROM events WHERE state IN ('done', 'ignored') AND changed_at < ?", (before,)
+                "DELETE FROM events WHERE state IN ('done', 'ignored') AND claimed = 0 AND next_at < ?", (before,)
             ).rowcount
-            run.execute("DELETE FROM newest WHERE uri NOT IN (SELECT uri FROM events)")
+            run.execute("DELETE FROM latest WHERE done_at < ?", (before,))
         return gone
 
 
-def _locked(folder: Path) -> int:
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise LakeError(
-            f"Another process works on the events in {folder}. One at a time may; stop that one, or post to it."
-        ) from error
-    return lock
+def _waiting(run: sqlite3.Connection) -> int:
+    return int(run.execute("SELECT number FROM tally WHERE state = 'waiting'").fetchone()[0])
+
+
+def _not_after(moment: datetime | None, now: float) -> str | None:
+    """A moment for comparing; one that a wrong clock put into the future would overtake all that come after it."""
+    return min(moment, datetime.fromtimestamp(now, UTC)).isoformat() if moment else None
 
 
 def _one(run: sqlite3.Connection, beginning: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ ID_LETTERS = 2048
 KEY_LETTERS = 4096
 _DEVICE_LETTERS = 200
 _LARGEST = 1 << 62
+_LEAP = re.compile(r"(T\d\d:\d\d:)60")  # RFC 3339 has a second 60, our calendar has not
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def read_moment(holder: Mapping[str, Any], name: str, what: str) -> datetime | N
     if text is None:
         return None
     try:
-        moment = datetime.fromisoformat(text.upper())
+        moment = datetime.fromisoformat(_LEAP.sub(r"\g<1>59", text.upper()))
         if moment.tzinfo is not None and "T" in text.upper():
             return moment.astimezone(UTC)
     except (ValueError, OverflowError):

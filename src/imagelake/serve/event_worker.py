@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from imagelake.errors import ImageError, ImagelakeError, InputError, LakeError, TooLargeError
-from imagelake.serve.event_objects import shown
+from imagelake.serve.event_objects import shown, shown_reason
 from imagelake.serve.event_states import Claimed
 from imagelake.serve.event_store import Journal
 from imagelake.serve.event_upload import UploadEvent
-from imagelake.serve.object_fetch import ObjectError
+from imagelake.serve.object_file import ObjectError
 from imagelake.serve.predictions import Predictor, Seen, look, prediction_row
 
 _LOG = logging.getLogger("imagelake.serve.events")
@@ -214,30 +214,31 @@ class EventWorker:
                 self._keep(data, event, seen)
             self._rows.put((event, prediction_row(event, seen, prediction)))
         except (ImageError, InputError, TooLargeError) as error:
-            self._fail(claimed, str(error), again=False)
+            self._fail(claimed, str(error), lasting=True)  # perhaps it is still being written
         except ObjectError as error:
-            self._fail(claimed, str(error), again=error.again)
+            self._fail(claimed, str(error), again=error.again, lasting=error.lasting)
         except ImagelakeError as error:
-            self._fail(claimed, str(error), again=True)
+            self._fail(claimed, str(error))
         except Exception as error:  # noqa: BLE001  (a fault of ours in one event must not stop the others)
             _LOG.exception("event %s failed", event.key)
-            self._fail(claimed, f"{type(error).__name__}, a fault of imagelake; its log says more", again=True)
+            self._fail(claimed, f"{type(error).__name__}, a fault of imagelake; its log says more")
 
-    def _fail(self, claimed: Claimed, reason: str, *, again: bool) -> None:
+    def _fail(self, claimed: Claimed, reason: str, *, again: bool = True, lasting: bool = False) -> None:
         if again and self._closing.is_set():  # it may have failed because of that
             self._settle(lambda: self._journal.release([claimed.event]))
             return
-        self._settle(lambda: self._count_failure(claimed, reason, again=again))
+        self._settle(lambda: self._count_failure(claimed, shown_reason(reason), again=again, lasting=lasting))
 
-    def _count_failure(self, claimed: Claimed, reason: str, *, again: bool) -> None:
-        if self._journal.fail(claimed, reason, again=again):
+    def _count_failure(self, claimed: Claimed, reason: str, *, again: bool, lasting: bool) -> None:
+        if self._journal.fail(claimed, reason, again=again, lasting=lasting):
             _LOG.warning("%s: given up after %d attempts: %s", shown(claimed.event.uri), claimed.attempt, reason)
 
-    def _settle(self, work: Callable[[], None], what: str = "journal") -> None:
-        """Write, again and again while that fails; the next start finds what could not be written."""
+    def _settle(self, work: Callable[[], None], what: str = "journal") -> bool:
+        """Write, again and again while that fails, until the end; whether it is written."""
         pause_s, most_s = _RETRY_S
-        while not self._try(what, work) and not self._closing.wait(pause_s):
+        while not (is_written := self._try(what, work)) and not self._closing.wait(pause_s):
             pause_s = min(most_s, pause_s * 2)
+        return is_written
 
     def _try(self, what: str, work: Callable[[], None]) -> bool:
         """Do some work, and say why it failed where it does."""
@@ -285,4 +286,5 @@ class EventWorker:
             self._writer.write([row for _, row in group])
             self._journal.finish([event for event, _ in group])
 
-        self._settle(work, "lake")
+        if not self._settle(work, "lake"):  # they were not tried in vain for a reason of theirs
+            self._try("journal", lambda: self._journal.release([event for event, _ in group]))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imagelake.errors import InputError
 from imagelake.serve.body import read_body
@@ -24,6 +26,8 @@ from imagelake.serve.guard import Guard, GuardOptions
 from imagelake.serve.site import Site
 
 MOST_BYTES = 1 << 20
+_LATER_S = 30  # what is full is not empty a second later
+_ORIGIN = re.compile(r"[A-Za-z0-9.*_:-]{1,253}")
 _TOLD = 100  # ignored events that an answer lists
 
 
@@ -51,7 +55,9 @@ class _Door:
         except (ClientDisconnect, HTTPException):
             raise
         except Exception as error:  # noqa: BLE001  (the edge: every error becomes an answer)
-            return JSONResponse({"error": message_of(error)}, status_of(error), headers_of(error))
+            status = status_of(error)
+            later = {"Retry-After": str(_LATER_S)} if status in {503, 507} else {}
+            return JSONResponse({"error": message_of(error)}, status, headers_of(error) | later)
 
     async def _post(self, request: Request) -> Response:
         encoding = request.headers.get("content-encoding", "identity").lower()
@@ -125,4 +131,24 @@ def events_app(
             Route("/health/ready", door.ready, methods=["GET"]),
         ]
     )
-    return Guard(app, site, guard)
+    guarded = Guard(app, site, guard)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        agreement = _agreement(scope)
+        await (agreement or guarded)(scope, receive, send)
+
+    return answer
+
+
+def _agreement(scope: Scope) -> Response | None:
+    """The answer to a sender that asks whether events may be sent here; None for every other request.
+
+    After "HTTP 1.1 Web Hooks for Event Delivery" of the CNCF, section 4. It needs no key, since whoever asks may have
+    none then; the events do. The address to call back, which it may name, is not asked.
+    """
+    if scope["type"] != "http" or scope["method"] != "OPTIONS" or scope["path"] != "/events":
+        return None
+    origin = Headers(scope=scope).get("webhook-request-origin", "")
+    if not _ORIGIN.fullmatch(origin):
+        return None
+    return Response(headers={"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*"})

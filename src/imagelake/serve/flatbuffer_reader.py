@@ -18,6 +18,10 @@ _U32 = struct.Struct("<I")
 _SLOTS = 16  # fields of a table that are looked at: more than any of our tables has
 
 
+class ManyStringsError(TooLargeError):
+    """A message has more strings than are to be read."""
+
+
 class Reader:
     """A buffer that is read.
 
@@ -96,7 +100,7 @@ class Reader:
         """The string at a place where at least 4 bytes are, as long as it says, whatever stands behind it."""
         self._strings += 1
         if self._strings > self._max_strings:
-            raise TooLargeError(f"The message has more than {self._max_strings:,} strings. Send it in parts.")
+            raise ManyStringsError(f"The message has more than {self._max_strings:,} strings. Send it in parts.")
         start, length = self.vector(at, 1)
         self.spend(length)
         return bytes(self.view[start : start + length])

@@ -33,7 +33,7 @@ def serve_function(
             name. What it raises goes to whoever asked: an `ImagelakeError` with its message, all else as a defect.
         name: as requests call it.
         inputs: what it takes.
-        outputs: what it gives.
+        outputs: what it gives. An input or output whose dtype is empty is of any type and shape.
         version: of it.
         description: for people; None for the first line of its docstring.
         max_batch: 0 calls it once a request. Above 0 it gets the rows of several requests at once, up to so many, one
@@ -77,11 +77,15 @@ def _by_name(name: str, returned: Any, outputs: Sequence[TensorInfo]) -> dict[st
 
 
 def _typed(value: Any, info: TensorInfo) -> NDArray[Any]:
-    """An array of the type of the output; strings become bytes."""
-    if info.dtype != "object":
-        return np.ascontiguousarray(value, info.dtype).reshape(np.shape(value))
-    array = np.array(value, object)
-    for place in np.ndindex(array.shape):
-        each: Any = array[place]
-        array[place] = each.encode() if isinstance(each, str) else bytes(each)
-    return array
+    """An array of the type of the output, or of its own; strings become bytes."""
+    array: NDArray[Any] = np.asarray(value, info.dtype or None)
+    if array.dtype.kind not in "OSU":
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+    if not isinstance(value, np.ndarray):
+        array = np.array(value, object)  # NumPy's own strings lose the NULs at their end
+    made = np.empty(array.shape, object)
+    for place, each in np.ndenumerate(array):
+        if not isinstance(each, str | bytes):
+            raise ModelError(f"the output {info.name} holds a {type(each).__name__} where bytes or str are expected")
+        made[place] = each.encode() if isinstance(each, str) else bytes(each)
+    return made

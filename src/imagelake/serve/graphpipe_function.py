@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from starlette.routing import Router
 
-from imagelake.errors import InputError, ModelError
+from imagelake.errors import InputError
 from imagelake.serve import graphpipe_http, operations
 from imagelake.serve.allocator import keep_freed_memory
 from imagelake.serve.api_keys import Keys, read_keys
 from imagelake.serve.batch_options import BatchOptions
+from imagelake.serve.function_model import serve_function
 from imagelake.serve.guard import Guard, GuardOptions
 from imagelake.serve.listening import address_of, is_loopback, listen, read_address
 from imagelake.serve.metrics import Metrics
@@ -93,31 +92,27 @@ def function_model(
     Raises:
         InputError: the inputs are not known.
     """
-    takes = parameters(function) if inputs is None else _infos(inputs)
-    gives = [TensorInfo("output0", "", ())] if outputs is None else _infos(outputs)
+    free = (-1,) if max_batch else ()  # rows, and any sides behind them
+    takes = parameters(function, free) if inputs is None else _infos(inputs, free)
+    gives = [TensorInfo("output0", "", free)] if outputs is None else _infos(outputs, free)
     called = name or getattr(function, "__name__", "function").strip("<>")
 
-    def compute(given: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
-        arrays = [given.get(info.name) for info in takes]
-        while arrays and arrays[-1] is None:  # what was left out at the end has a default
-            arrays.pop()
-        found = _by_name(called, function(*arrays), gives)
-        return {each: found[each] for each in wanted if each in found}
+    def given(*arrays: NDArray[Any] | None) -> Any:
+        there = list(arrays)
+        while there and there[-1] is None:  # what was left out at the end has a default
+            there.pop()
+        return function(*there)
 
-    return Served(
-        called,
-        tuple(takes),
-        tuple(gives),
-        compute,
-        uuid.uuid4().hex,  # nobody knows what it computes: no answer is kept for another one
-        description=(function.__doc__ or "").strip().partition("\n")[0],
-        task="function",
-        max_batch=max_batch,
-    )
+    told = (function.__doc__ or "").strip().partition("\n")[0]
+    return serve_function(given, called, takes, gives, description=told, max_batch=max_batch)
 
 
-def parameters(function: Callable[..., Any]) -> list[TensorInfo]:
+def parameters(function: Callable[..., Any], shape: tuple[int, ...] = ()) -> list[TensorInfo]:
     """The parameters of a function as inputs of any type and shape; those with a default may be left out.
+
+    Args:
+        function: called with them by position.
+        shape: that is told of them.
 
     Raises:
         InputError: it does not say which it has.
@@ -129,33 +124,8 @@ def parameters(function: Callable[..., Any]) -> list[TensorInfo]:
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if not found or any(each.kind not in by_position for each in found):
         raise InputError(f"{function!r} does not say which inputs it has. Give inputs, such as ['x', 'y'].")
-    return [TensorInfo(each.name, "", (), optional=each.default is not inspect.Parameter.empty) for each in found]
+    return [TensorInfo(each.name, "", shape, optional=each.default is not inspect.Parameter.empty) for each in found]
 
 
-def _infos(named: Sequence[Named]) -> list[TensorInfo]:
-    return [TensorInfo(each, "", ()) if isinstance(each, str) else each for each in named]
-
-
-def _by_name(name: str, returned: Any, outputs: Sequence[TensorInfo]) -> dict[str, NDArray[Any]]:
-    """What a function returned, as arrays by the names of its outputs."""
-    if isinstance(returned, Mapping):
-        found = dict(returned)
-    else:
-        several = returned if isinstance(returned, tuple | list) and len(outputs) > 1 else (returned,)
-        if len(several) != len(outputs):
-            raise ModelError(f"{name} returned {len(several)} arrays for {len(outputs)} outputs; it is served wrong")
-        found = {info.name: each for info, each in zip(outputs, several, strict=True)}
-    return {info.name: _output(found[info.name], info) for info in outputs if info.name in found}
-
-
-def _output(value: Any, info: TensorInfo) -> NDArray[Any]:
-    """An array of the type of the output, or of its own; strings become bytes."""
-    array: NDArray[Any] = np.asarray(value, info.dtype or None)
-    if array.dtype.kind not in "OSU":
-        return array
-    made = np.empty(array.shape, object)
-    for place, each in np.ndenumerate(array):
-        if not isinstance(each, str | bytes):
-            raise ModelError(f"the output {info.name} holds a {type(each).__name__} where bytes or str are expected")
-        made[place] = each.encode() if isinstance(each, str) else bytes(each)
-    return made
+def _infos(named: Sequence[Named], shape: tuple[int, ...]) -> list[TensorInfo]:
+    return [TensorInfo(each, "", shape) if isinstance(each, str) else each for each in named]

@@ -21,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 from imagelake.errors import BusyError, InputError, NotServedError
 from imagelake.serve import graphpipe
 from imagelake.serve.body import content_length, read_body
-from imagelake.serve.errors_http import headers_of, message_of, status_of
+from imagelake.serve.errors_http import headers_of, message_of, reason_of, status_of
+from imagelake.serve.flatbuffer_reader import ManyStringsError
 from imagelake.serve.flatbuffer_writer import Message as Encoded
 from imagelake.serve.guard import facts_of
 from imagelake.serve.request import Request
@@ -30,6 +31,7 @@ from imagelake.serve.site import Site
 from imagelake.serve.tensor_info import TensorInfo, Tensors
 
 _SMALL_BODY = 1024  # bytes: a request for metadata, which a model with a full queue answers too
+_FEW_STRINGS = 1000  # that are read or written without leaving the event loop
 _PATIENCE_S = 0.01  # after which it is worth looking whether the client still waits
 _ALLOWED = "GET, HEAD, POST"
 
@@ -47,6 +49,7 @@ class _Door:
         self._site = site
         limits = site.limits
         self._limits = graphpipe.MessageLimits(max_tensors=limits.max_tensors)
+        self._few = graphpipe.MessageLimits(limits.max_tensors, _FEW_STRINGS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -61,6 +64,9 @@ class _Door:
         except ClientDisconnect:
             return  # nobody reads an answer
         except Exception as error:  # noqa: BLE001 - whatever it is, the client reads a status and a line of text
+            reason = reason_of(error)
+            if reason and self._site.metrics is not None:
+                self._site.metrics.refused(reason)
             await _send_text(send, status_of(error), message_of(error) + "\n", headers_of(error))
 
     def _model(self, scope: Scope) -> ServedModel:
@@ -81,7 +87,10 @@ class _Door:
         if (length is None or length > _SMALL_BODY) and not plane.has_room(model.name, version):
             raise BusyError(f"Too many requests for {model.name} wait already. Send it again later.")
         body = await read_body(scope, receive, limits, self._site.budget)
-        message = graphpipe.decode_request(body, self._limits)
+        try:
+            message = graphpipe.decode_request(body, self._few)
+        except ManyStringsError:
+            message = await asyncio.to_thread(graphpipe.decode_request, body, self._limits)
         if isinstance(message, graphpipe.MetadataRequest):
             return graphpipe.encode_metadata_response(describe(self._site, model))
         inputs = name_inputs(model, message)
@@ -91,7 +100,10 @@ class _Door:
         )
         del body, message, inputs  # the buffer goes when the model is done with it
         answer = await _answer(request, receive)
-        return graphpipe.encode_infer_response(_in_order(model, answer, asked))
+        arrays = _in_order(model, answer, asked)
+        if sum(each.size for each in arrays if each.dtype.kind in "OSU") > _FEW_STRINGS:
+            return await asyncio.to_thread(graphpipe.encode_infer_response, arrays)
+        return graphpipe.encode_infer_response(arrays)
 
 
 def describe(site: Site, model: ServedModel) -> graphpipe.Metadata:

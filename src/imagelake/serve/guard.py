@@ -20,7 +20,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imagelake.errors import ServingError
 from imagelake.serve.api_keys import Keys, shown_key
 from imagelake.serve.errors_http import (
     REQUEST_ID,
@@ -29,11 +28,13 @@ from imagelake.serve.errors_http import (
     TooOftenError,
     headers_of,
     message_of,
+    reason_of,
     status_of,
 )
 from imagelake.serve.metrics import Metrics
 from imagelake.serve.origins import Origins
 from imagelake.serve.rate_limit import RateLimit
+from imagelake.serve.request import ASKED
 from imagelake.serve.request_log import RequestLog
 from imagelake.serve.site import Site
 from imagelake.serve.tracing import Tracing
@@ -44,7 +45,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"
 _LONGEST_PATH = 2_048
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _ASKED = frozenset(
-    {b"authorization", b"x-api-key", b"origin", b"host", b"x-request-id", b"traceparent", b"tracestate"}
+    {b"authorization", b"x-api-key", b"origin", b"host", b"x-request-id", b"traceparent", b"tracestate", b"expect"}
     | {b"access-control-request-method", b"access-control-request-headers"}
 )
 _CLIENT_GONE = 499  # as nginx calls it; it is only logged and counted
@@ -55,7 +56,6 @@ _PROTOCOLS = {
     **dict.fromkeys(("docs", "openapi.json"), "docs"),
     "v2": "oip-http",
 }  # by the first part of a path
-_REASONS: dict[type[ServingError], str] = {NoKeyError: "key", TooOftenError: "rate"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class GuardOptions:
     """Who may ask, and what is told.
 
     Attributes:
-        keys: one of which a request must show; None: nobody is asked, but pages of other sites are refused.
+        keys: one of which a request must show, but for health and /docs; None: nobody is asked, but pages of other
+            sites are refused.
         open_metrics: whether /metrics needs no key.
         check_host: whether the Host header must name this machine by address, or an allowed site: for a server
             without keys that only this machine reaches, where a page could come under any name.
@@ -163,7 +164,10 @@ class Guard:
         scope[_FACTS] = facts
         REQUEST_ID.set(request_id)
         answer = _Answer(send, scope, facts, self._extra_headers(headers, request_id))
+        answer.asks_first = b"expect" in headers
         span = self._options.tracing.start(scope, headers) if self._options.tracing else None
+        if span:
+            ASKED.set(span.requests)
         self._at_work += 1
         try:
             with span.active() if span else contextlib.nullcontext():
@@ -192,9 +196,6 @@ class Guard:
         except _Refused as refused:
             self._metrics.refused(refused.reason)
             await answer.refuse(refused.status, str(refused), refused.headers)
-        except (NoKeyError, TooOftenError) as error:
-            self._metrics.refused(_REASONS[type(error)])
-            await answer.refuse(status_of(error), str(error), headers_of(error))
         except ClientDisconnect:
             return  # nobody reads an answer
         except HTTPException as error:
@@ -202,6 +203,9 @@ class Guard:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  (the edge: every error becomes an answer)
+            reason = reason_of(error)
+            if reason:
+                self._metrics.refused(reason)
             await answer.refuse(status_of(error), message_of(error), headers_of(error))
 
     def _extra_headers(self, headers: dict[bytes, bytes], request_id: str) -> list[tuple[bytes, bytes]]:
@@ -243,10 +247,16 @@ class Guard:
             )  # fmt: skip
         if options.keys is None:
             self._check_origin(scope, headers)
-        elif not (options.open_metrics and path == "/metrics"):
+        elif not self._is_open(scope, facts):
             facts.key_name = check_key(options.keys, headers)
         if facts.protocol != "operations":
             self._check_load(scope, facts)
+
+    def _is_open(self, scope: Scope, facts: RequestFacts) -> bool:
+        """Whether no key is needed: a browser has none to show for the page of the REST interface and what it loads."""
+        if facts.protocol == "docs":
+            return scope["method"] in {"GET", "HEAD"}
+        return self._options.open_metrics and scope["path"] == "/metrics"
 
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Without keys, a page of another site in somebody's browser must not get in."""
@@ -296,13 +306,14 @@ class Guard:
 class _Answer:
     """What is sent back: knows status and size, and adds the headers that every answer has."""
 
-    __slots__ = ("_facts", "_scope", "_send", "extra", "sent", "status")
+    __slots__ = ("_facts", "_scope", "_send", "asks_first", "extra", "sent", "status")
 
     def __init__(self, send: Send, scope: Scope, facts: RequestFacts, extra: list[tuple[bytes, bytes]]) -> None:
         self._send = send
         self._scope = scope
         self._facts = facts
         self.extra = extra
+        self.asks_first = False  # whether the body comes only when it is asked for
         self.status = 0
         self.sent = 0
 
@@ -311,6 +322,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message.get("headers", ()), *self.extra]
+            if self.asks_first and self.status >= HTTPStatus.BAD_REQUEST:
+                # Nobody knows whether the body comes after all: the next request could be taken for it.
+                message["headers"].append((b"connection", b"close"))
         else:
             self.sent += len(message.get("body", b""))
         await self._send(message)

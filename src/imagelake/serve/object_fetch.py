@@ -6,10 +6,8 @@ addresses are refused unless they are allowed, and size and time are bounded.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,12 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from imagelake.errors import ImagelakeError, InputError
+from imagelake.errors import InputError
 from imagelake.serve.event_upload import UploadEvent
+from imagelake.serve.object_file import ObjectError, read_file
 from imagelake.sources.bucket_store import BucketOptions, Place, explain, open_store, parse_place, store_errors
 from imagelake.sources.web_answer import FetchLimits
 from imagelake.sources.web_fetch import Budget, Fetcher
-from imagelake.sources.web_guard import ClosedError, Guard, parse_target, without_user
+from imagelake.sources.web_guard import ClosedError, Guard, parse_target, system_resolver, without_user
 
 ANY = "*"
 _ORACLE = "https://objectstorage.{region}.oraclecloud.com/n/{{namespace}}/b/{{bucket}}/o/{{name}}"
@@ -31,8 +30,8 @@ _REGION = re.compile(r"[a-z0-9-]{1,63}")
 _OCI = re.compile(r"oci://([^@/]+)@([^@/]+)/(.+)", re.DOTALL)
 _FIELD = re.compile(r"\{(namespace|bucket|name)\}")
 _FIELDS = {"bucket", "name"}
+_STAYS = re.compile(r"answers 4(?!08|29)\d\d")  # but for "too slow" and "too often"
 _TICK_S = 0.5
-_PIECE = 4 << 20
 _STOP_S = 5.0
 
 
@@ -47,25 +46,13 @@ def oracle_address(region: str) -> str:
     return _ORACLE.format(region=region)
 
 
-class ObjectError(ImagelakeError):
-    """An object could not be had.
-
-    Attributes:
-        again: whether another try may do better.
-    """
-
-    def __init__(self, reason: str, *, again: bool) -> None:
-        super().__init__(reason)
-        self.again = again
-
-
 @dataclass(frozen=True)
 class ObjectOptions:
     """Where objects may be read from.
 
     Attributes:
         buckets: their names; `*` for any that the credentials may read. Those in `folders` are allowed besides.
-        hosts: of addresses in events; `*` for any.
+        hosts: of addresses in events, and of those that they redirect to; `*` for any.
         folders: folders that stand for buckets, by the bucket's name.
         object_storage: the address of an object of `oci://`, with `{namespace}`, `{bucket}` and `{name}` in it: of
             http or https, or `s3://{bucket}/{name}` for its interface that is compatible with S3.
@@ -116,13 +103,20 @@ class ObjectFetcher:
             total_timeout_s=options.timeout_s,
             max_bytes=options.max_bytes,
         )
-        self._guard = Guard(allow_private=options.allow_private)
+        self._guard = Guard(options.allow_private, self._resolve)
+        self._own_hosts: set[str] = set()  # of object storage
         self._web = Fetcher(limits, self._guard, Budget(1 << 62), per_host=8)
         self._stores: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._watching = threading.Thread(target=self._watch, name="imagelake-object-watch", daemon=True)
         self._watching.start()
+
+    def _resolve(self, host: str) -> list[str]:
+        """The addresses of a host, also of one that is redirected to."""
+        if not {ANY, host} & self.options.hosts and host not in self._own_hosts:
+            raise InputError(f"the host {host} is not one of those allowed")
+        return system_resolver(host)
 
     def _watch(self) -> None:
         while not self._closing.wait(_TICK_S):
@@ -149,6 +143,8 @@ class ObjectFetcher:
                 return str(error)
             if not {ANY, host} & options.hosts:
                 return f"the host {host} is not one of those allowed"
+        if event.uri.endswith("/") and event.bucket is not None:
+            return "its name ends with a slash: it stands for a folder"
         if event.size is not None and event.size > options.max_bytes:
             return f"it has {event.size:,} bytes; the limit is {options.max_bytes:,}"
         return None
@@ -168,7 +164,10 @@ class ObjectFetcher:
         if folder is not None:
             return read_file(folder, _key_of(event.uri), self.options.max_bytes)
         address = self._locate(event.uri)
-        return self._from_web(address) if address.startswith("http") else self._from_bucket(address, event.version)
+        if not address.startswith("http"):
+            return self._from_bucket(address, event.version)
+        self._own_hosts.add(parse_target(address).host)
+        return self._from_web(address)
 
     def _locate(self, uri: str) -> str:
         """Where an object of `oci://` is; another address as it is."""
@@ -196,7 +195,8 @@ class ObjectFetcher:
         except ClosedError as error:
             raise ObjectError("the server is ending", again=True) from error
         if answer.data is None:
-            raise ObjectError(answer.reason or "nothing came", again=True)
+            may_pass = answer.again or answer.talked_s >= self.options.timeout_s
+            raise ObjectError(answer.reason or "nothing came", again=True, lasting=not may_pass)
         self._web.budget.consume(len(answer.data))
         return answer.data
 
@@ -215,11 +215,12 @@ class ObjectFetcher:
                 raise ObjectError(f"it has {size:,} bytes; the limit is {self.options.max_bytes:,}", again=False)
             data = bytes(answer.bytes())
         except FileNotFoundError as error:
-            raise ObjectError("there is no such object", again=True) from error
+            raise ObjectError("there is no such object", again=True, lasting=True) from error
         except InputError as error:  # no credentials at present
             raise ObjectError(str(error), again=True) from error
         except store_errors() as error:
-            raise ObjectError(explain(error), again=True) from error
+            reason = explain(error)
+            raise ObjectError(reason, again=True, lasting=_STAYS.search(reason) is not None) from error
         if len(data) != size:
             raise ObjectError(f"only {len(data):,} of {size:,} bytes came", again=True)
         return data
@@ -236,45 +237,3 @@ class ObjectFetcher:
 
 def _key_of(uri: str) -> str:
     return uri.partition("://")[2].partition("/")[2]
-
-
-def read_file(folder: Path, key: str, max_bytes: int) -> bytes:
-    """A file below a folder, never one outside of it, whatever the key and the links in the folder say.
-
-    Raises:
-        ObjectError: it cannot be had.
-    """
-    if not key or "\0" in key or key.startswith("/") or any(part in {"", ".", ".."} for part in key.split("/")):
-        raise ObjectError("its name has an empty part, `.` or `..`, which no file has", again=False)
-    try:
-        root = folder.resolve(strict=True)
-        path = (root / key).resolve(strict=True)
-        if not path.is_relative_to(root):
-            raise ObjectError("its name leads out of the folder", again=False)
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ObjectError("there is no such object", again=True) from error
-    except (OSError, UnicodeError, RuntimeError) as error:
-        raise ObjectError(
-            f"it cannot be read: {getattr(error, 'strerror', None) or 'no such name'}", again=True
-        ) from error
-    try:
-        return _read_regular(file, max_bytes)
-    except OSError as error:
-        raise ObjectError(f"it cannot be read: {error.strerror}", again=True) from error
-    finally:
-        os.close(file)
-
-
-def _read_regular(file: int, max_bytes: int) -> bytes:
-    about = os.fstat(file)
-    if not stat.S_ISREG(about.st_mode):
-        raise ObjectError("it is no file", again=False)
-    pieces: list[bytes] = []
-    size = about.st_size
-    while size <= max_bytes and (piece := os.read(file, _PIECE)):
-        pieces.append(piece)
-        size = max(size, sum(map(len, pieces)))
-    if size > max_bytes:
-        raise ObjectError(f"it has {size:,} bytes; the limit is {max_bytes:,}", again=False)
-    return b"".join(pieces)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagelake.errors import InputError
-from imagelake.serve.oip_types import named
+from imagelake.errors import InputError, TooLargeError
+from imagelake.serve.oip_types import MAX_STRINGS, named
 
 
 def top_classes(
@@ -30,12 +30,18 @@ def top_classes(
 
     Raises:
         InputError: these are no numbers.
+        TooLargeError: that would be too many strings.
     """
     if array.dtype.kind not in "iuf":
         raise InputError(f"The output {named(name)} is {array.dtype}; classes can be had of numbers only.")
     apart = batched and array.ndim > 0
     classes = math.prod(array.shape[1:] if apart else array.shape)
     rows = array.reshape(len(array) if apart else 1, classes)
+    if len(rows) * min(most, classes) > MAX_STRINGS:
+        raise TooLargeError(
+            f"{min(most, classes):,} classes of each of {len(rows):,} rows of the output {named(name)} are asked for; "
+            f"at most {MAX_STRINGS:,} are given at once. Ask for fewer, or for the tensor."
+        )
     order = _descending(rows)[:, : min(most, classes)]
     known = labels if len(labels) == classes else ()
     strings = np.empty(order.shape, dtype=object)

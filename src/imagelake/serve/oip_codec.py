@@ -20,6 +20,7 @@ from imagelake.errors import InputError
 from imagelake.serve.oip_classes import top_classes
 from imagelake.serve.oip_fields import (
     HEADER_LENGTH,
+    MAX_JSON_VALUES,
     count_of,
     flag_of,
     kind_of,
@@ -43,6 +44,7 @@ from imagelake.serve.oip_types import (
 from imagelake.serve.tensor_info import TensorInfo, Tensors
 
 MAX_ID = 1024  # characters
+_AT_ONCE = 8_192  # values that are written as JSON before other threads may run
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def write_response(
         InputError: JSON was asked for what JSON cannot hold, or classes of what is no number.
     """
     tail: list[bytes | memoryview] = []
-    described: list[dict[str, Any]] = []
+    described: list[str] = []
     for asked in request.outputs or tuple(AskedOutput(name) for name in outputs):
         array = outputs[asked.name]
         if asked.classes:
@@ -202,27 +204,39 @@ def write_response(
         about: dict[str, Any] = {"name": asked.name, "datatype": datatype_of(array.dtype), "shape": list(array.shape)}
         if request.binary if asked.binary is None else asked.binary:
             raw = to_raw(array)
-            about["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
+            described.append(_json(about | {"parameters": {"binary_data_size": len(raw)}}))
         else:
-            about["data"] = _json_values(array, asked.name)
-        described.append(about)
-    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
-    if request.id is not None:
-        answer["id"] = request.id
-    head = json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
+            described.append(f'{_json(about)[:-1]},"data":[{_json_values(array, asked.name)}]}}')
+    named_id = "" if request.id is None else f',"id":{_json(request.id)}'
+    head = (
+        f'{{"model_name":{_json(model)},"model_version":{_json(version)},"outputs":[{",".join(described)}]{named_id}}}'
+    ).encode()
     if not tail:
         return [head], {"Content-Type": "application/json"}
     return [head, *tail], {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
 
 
-def _json_values(array: NDArray[Any], name: str) -> list[Any]:
-    """The elements, row-major, as JSON has them."""
-    datatype = datatype_of(array.dtype)
-    flat = array.reshape(-1)
-    if datatype == "FP16":
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _json_values(array: NDArray[Any], name: str) -> str:
+    """The elements, row-major, as JSON has them, with commas between; written in pieces, for other threads' sake."""
+    if array.dtype == np.float16:
         raise InputError(f"The output {named(name)} is FP16, which has no JSON. Ask for it with binary_data: true.")
-    if datatype == "BYTES":
+    if array.size > MAX_JSON_VALUES:
+        raise InputError(
+            f"The output {named(name)} has {array.size:,} values; at most {MAX_JSON_VALUES:,} are given as JSON. Ask "
+            "for it with binary_data: true."
+        )
+    flat = array.reshape(-1)
+    pieces = (flat[start : start + _AT_ONCE] for start in range(0, flat.size, _AT_ONCE))
+    return ",".join(_json(_plain_values(piece, name))[1:-1] for piece in pieces)
+
+
+def _plain_values(flat: NDArray[Any], name: str) -> list[Any]:
+    if flat.dtype.kind in "OSU":
         try:
             return [as_bytes(element, name).decode() for element in flat.tolist()]
         except UnicodeDecodeError:

@@ -9,8 +9,10 @@ from typing import Any
 from imagelake.errors import InputError, TooLargeError
 from imagelake.serve.oip_types import shown
 
-MAX_JSON = 32 << 20  # bytes; more belongs into binary tensors
-MAX_JSON_PARTS = 2 << 20  # lists and objects, and as many strings: each takes far more memory than text
+# JSON is read in one go, and meanwhile no other thread runs: these keep that to some tenths of a second.
+MAX_JSON = 4 << 20  # bytes; more belongs into binary tensors
+MAX_JSON_VALUES = 1 << 20  # of all lists together; of what is written too
+MAX_JSON_PARTS = 1 << 18  # lists and objects, and as many strings: each takes far more memory than text
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -28,6 +30,11 @@ def load_json(data: memoryview) -> object:
         )
     try:
         text = str(data, "utf-8")
+        if text.count(",") > MAX_JSON_VALUES:
+            raise TooLargeError(
+                f"The JSON of the request has more than {MAX_JSON_VALUES:,} values. Send tensors as binary, with "
+                f"{HEADER_LENGTH}."
+            )
         if text.count("[") + text.count("{") > MAX_JSON_PARTS or text.count('"') > 2 * MAX_JSON_PARTS:
             raise TooLargeError(
                 f"The JSON of the request has more than {MAX_JSON_PARTS:,} lists, objects or strings. Send data flat, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from imagelake._optional import need
 from imagelake.errors import InputError, TooLargeError
 from imagelake.serve.oip_classes import top_classes
 from imagelake.serve.oip_grpc_schema import messages
-from imagelake.serve.oip_types import checked_shape, datatype_of, dtype_of, from_raw, from_values, named, to_raw
+from imagelake.serve.oip_types import Raw, checked_shape, datatype_of, dtype_of, from_raw, from_values, named, to_raw
 from imagelake.serve.served_model import ServedModel
 
 _FIELDS = {  # where the elements of a datatype stand when they are not raw
@@ -55,12 +55,29 @@ class Asked:
     timeout_s: float | None
 
 
-def read_request(message: Any, max_tensors: int) -> Asked:
+def read_message(kind: str, data: bytes) -> Any:
+    """The message that bytes are.
+
+    Args:
+        kind: such as `"ModelInferRequest"`.
+        data: as they came.
+
+    Raises:
+        InputError: they are no such message.
+    """
+    try:
+        return getattr(messages(), kind).FromString(data)
+    except need("grpc", "google.protobuf.message").DecodeError:
+        raise InputError(f"The message is no {kind}.") from None
+
+
+def read_request(message: Any, max_tensors: int, raw: Sequence[Raw] | None = None) -> Asked:
     """What a `ModelInferRequest` asks for.
 
     Args:
         message: as it came.
         max_tensors: how many inputs, and outputs, it may have.
+        raw: its `raw_input_contents`, where they were taken out of it; the arrays are views of them.
 
     Raises:
         InputError: a tensor's type, shape and elements do not fit together, or a name stands twice.
@@ -73,7 +90,7 @@ def read_request(message: Any, max_tensors: int) -> Asked:
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"The {what} of the request have the name {named(name)} twice. Send each once.")
-    raw = message.raw_input_contents
+    raw = message.raw_input_contents if raw is None else raw
     if len(raw) not in (0, len(message.inputs)):
         raise InputError(
             f"The request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents; give one of all inputs, "
@@ -96,7 +113,7 @@ def read_request(message: Any, max_tensors: int) -> Asked:
     )
 
 
-def _read_tensor(tensor: Any, raw: bytes | None) -> NDArray[Any]:
+def _read_tensor(tensor: Any, raw: Raw | None) -> NDArray[Any]:
     _refuse_shared_memory(tensor)
     name, datatype, shape = tensor.name, tensor.datatype, list(tensor.shape)
     filled = [field.name for field, _ in tensor.contents.ListFields()]

@@ -11,14 +11,14 @@ import asyncio
 import functools
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from imagelake.errors import BusyError, InputError
+from imagelake.errors import BusyError, InputError, TimeLimitError
 from imagelake.serve.body import read_body
 from imagelake.serve.compression import deflate, inflate, wanted_coding
 from imagelake.serve.json_answer import HEADERS, json_answer
@@ -40,6 +40,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 _T = TypeVar("_T")
 
 _QUICK = 64 << 10  # bytes of JSON that are read, or elements that are written, without leaving the event loop
+_QUICK_BODY = 256 << 10  # bytes of a body that may hold strings, of which each is an object
 _NOT_OFFERED = (
     "/v2/systemsharedmemory/{rest:path}",
     "/v2/cudasharedmemory/{rest:path}",
@@ -88,6 +89,7 @@ async def _not_offered(request: Request) -> Response:
 @dataclass(frozen=True)
 class _Door:
     site: Site
+    one_at_a_time: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def server(self, _: Request) -> Response:
         site = self.site
@@ -193,9 +195,24 @@ class _Door:
         body = await self._body(request)
         if length == 0:
             return read_raw_request(body, model.inputs, batched=model.max_batch > 0)
-        slow = (len(body) if length is None else length) > _QUICK
-        read = functools.partial(read_request, max_tensors=self.site.limits.max_tensors)
-        return await _run(read, body, length, in_thread=slow)
+        read = functools.partial(read_request, body, length, max_tensors=self.site.limits.max_tensors)
+        if (len(body) if length is None else length) > _QUICK:
+            return await self._alone(read)
+        return await _run(read, in_thread=len(body) > _QUICK_BODY)
+
+    async def _alone(self, read: Callable[[], InferRequest]) -> InferRequest:
+        """Read much JSON: one at a time, since no two threads can, and this one has to run between them."""
+        timeout_s = self.site.limits.timeout_s
+        try:
+            await asyncio.wait_for(self.one_at_a_time.acquire(), timeout_s)
+        except TimeoutError:
+            raise TimeLimitError(
+                f"The JSON was not read within {timeout_s:g} s, for there is much of it. Send tensors as binary."
+            ) from None
+        try:
+            return await asyncio.to_thread(read)
+        finally:
+            self.one_at_a_time.release()
 
 
 async def _run(function: Callable[..., _T], *arguments: Any, in_thread: bool) -> _T:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imagelake.errors import InputError
+from imagelake.errors import InputError, TooLargeError
 
 Raw = bytes | bytearray | memoryview
 
 MAX_RANK = 32  # sides of a tensor
 MAX_ELEMENTS = 1 << 31  # of a tensor; no body holds more
+MAX_STRINGS = 1 << 16  # of a tensor: each is an object, and takes far more time and memory than its bytes
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -106,6 +107,7 @@ def from_raw(data: Raw, datatype: str, shape: Sequence[object], name: str = "") 
 
     Raises:
         InputError: datatype or shape are not allowed, or the bytes are not exactly as many as they say.
+        TooLargeError: there are too many strings.
     """
     dtype, sides = dtype_of(datatype, name), checked_shape(shape, name)
     if datatype == "BYTES":
@@ -129,7 +131,7 @@ def _from_raw_strings(data: memoryview, sides: tuple[int, ...], name: str) -> ND
             f"The tensor {named(name)} of BYTES and shape {list(sides)} has {size:,} bytes; each of its {count:,} "
             "elements needs 4 for its length alone."
         )
-    array = np.empty(count, dtype=object)
+    array = np.empty(checked_strings(count, name), dtype=object)
     at = 0
     for index in range(count):
         if at + _LENGTH.size > size:
@@ -143,6 +145,19 @@ def _from_raw_strings(data: memoryview, sides: tuple[int, ...], name: str) -> ND
     if at != size:
         raise InputError(f"The tensor {named(name)} has {size - at:,} bytes after its {count:,} elements. Leave them.")
     return array.reshape(sides)
+
+
+def checked_strings(count: int, name: str = "") -> int:
+    """How many strings a tensor has.
+
+    Raises:
+        TooLargeError: that is too many.
+    """
+    if count > MAX_STRINGS:
+        raise TooLargeError(
+            f"The tensor {named(name)} of BYTES has {count:,} elements; at most {MAX_STRINGS:,} are taken at once."
+        )
+    return count
 
 
 def _short(name: str, index: int, size: int) -> InputError:
@@ -205,6 +220,7 @@ def from_values(values: Sequence[Any], datatype: str, shape: Sequence[object], n
 
     Raises:
         InputError: datatype or shape are not allowed, or a value is missing, too many, of another type or out of range.
+        TooLargeError: there are too many strings.
     """
     dtype, sides = dtype_of(datatype, name), checked_shape(shape, name)
     if len(values) != math.prod(sides):
@@ -212,7 +228,7 @@ def from_values(values: Sequence[Any], datatype: str, shape: Sequence[object], n
             f"The tensor {named(name)} has {len(values):,} values; the shape {list(sides)} has {math.prod(sides):,}."
         )
     if dtype.kind == "O":
-        strings = np.empty(len(values), dtype=object)
+        strings = np.empty(checked_strings(len(values), name), dtype=object)
         strings[:] = [as_bytes(value, name) for value in values]
         return strings.reshape(sides)
     others = set(map(type, values)) - _ALLOWED[dtype.kind]

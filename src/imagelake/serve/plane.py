@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from imagelake.serve.batch_options import BatchOptions
 from imagelake.serve.batcher import Batcher, Retired
 from imagelake.serve.deadlines import Deadlines
 from imagelake.serve.observer import Nobody, Observer
-from imagelake.serve.request import Request
+from imagelake.serve.request import ASKED, Request
 from imagelake.serve.request_check import check_request, empty_answer
 from imagelake.serve.served_model import Answer, ServedModel, Warmable
 from imagelake.serve.statistics import ModelStatistics, StatisticsKeeper
@@ -26,6 +27,7 @@ __all__ = ["BatchOptions", "ModelStatistics", "Observer", "Plane", "Request", "S
 
 _CLOSE_S = 10.0
 _LONGEST_S = 24 * 3600.0
+_CLOSING = "this server is closing; ask another"
 
 
 class Plane:
@@ -35,13 +37,15 @@ class Plane:
 
     Args:
         observer: told of requests, runs and queues.
+        options: of models that are loaded without options of their own.
     """
 
-    def __init__(self, observer: Observer | None = None) -> None:
+    def __init__(self, observer: Observer | None = None, options: BatchOptions | None = None) -> None:
         self._observer: Observer = observer or Nobody()
+        self._options = options or BatchOptions()
         self._lock = threading.Lock()
         self._batchers: dict[str, dict[str, Batcher]] = {}  # the versions of a name, the newest last
-        self._leaving: list[Batcher] = []
+        self._leaving: weakref.WeakSet[Batcher] = weakref.WeakSet()  # held by their threads, and by nothing else
         self._deadlines = Deadlines()
         self._default: str | None = None
         self._closed = False
@@ -61,7 +65,7 @@ class Plane:
 
         Args:
             model: opened; the plane closes it in the end.
-            options: how its requests are put together.
+            options: how its requests are put together; None for those of the plane.
             warm_up: whether it runs over its examples first.
             beside: whether other versions of the name stay; requests that name no version then go to this one.
 
@@ -69,7 +73,7 @@ class Plane:
             ModelError: it failed on its examples; what stood under the name stays, and the model is closed.
             BusyError: the plane is closed.
         """
-        settled = (options or BatchOptions()).settle(model)
+        settled = (options or self._options).settle(model)
         _check_axes(model, settled)
         if warm_up:
             try:
@@ -89,7 +93,7 @@ class Plane:
                 self._default = self._default or model.name
         if closed:
             batcher.retire()
-            raise BusyError("this server is closing; ask another")
+            raise BusyError(_CLOSING)
         self._retire(leaving, kept=model)
 
     def unload(self, name: str, version: str | None = None) -> None:
@@ -136,10 +140,9 @@ class Plane:
         """Whether the model is there and takes requests."""
         with self._lock:
             try:
-                self._find(name, version)
+                return not self._closed and self._find(name, version) is not None
             except NotServedError:
                 return False
-            return not self._closed
 
     def has_room(self, name: str, version: str | None = None) -> bool:
         """Whether one more request for the model would not be refused now; False too where there is no such model."""
@@ -185,7 +188,7 @@ class Plane:
                 closed = self._closed
             try:
                 if closed:
-                    raise BusyError("this server is closing; ask another")
+                    raise BusyError(_CLOSING)
                 request = _request(batcher, inputs, outputs, start, timeout_s, protocol)
                 if request.rows == 0:
                     request.answer(empty_answer(batcher.model, request.outputs))
@@ -197,6 +200,9 @@ class Plane:
             except ImagelakeError as error:
                 batcher.refused(error, protocol, time.monotonic() - start)
                 raise
+            asked = ASKED.get()
+            if asked is not None:
+                asked.append(request)
             if request.deadline is not None and not request.done():
                 self._deadlines.add(request, request.deadline)
             return request
@@ -267,10 +273,10 @@ class Plane:
         with self._lock:
             self._closed = True
             batchers = [*self._each(), *self._leaving]
-            self._batchers, self._leaving, self._default = {}, [], None
+            self._batchers, self._default = {}, None
         for batcher in batchers:
             batcher.retire()
-            batcher.fail_waiting("this server is closing; ask another")
+            batcher.fail_waiting(_CLOSING)
         until = time.monotonic() + _CLOSE_S
         for batcher in batchers:
             batcher.join(max(until - time.monotonic(), 0))
@@ -283,6 +289,8 @@ class Plane:
     def _find(self, name: str, version: str | None) -> Batcher:
         """Under the lock: what answers for a name."""
         versions = self._batchers.get(name)
+        if not versions and self._closed and not self._batchers:
+            raise BusyError(_CLOSING)
         if not versions:
             known = ", ".join(self._batchers) or "none"
             raise NotServedError(f"model {str(name)[:200]!r} is not served here; there are {known}")
@@ -295,7 +303,7 @@ class Plane:
 
     def _retire(self, batchers: Sequence[Batcher], kept: ServedModel | None = None) -> None:
         with self._lock:
-            self._leaving = [each for each in self._leaving if not each.ended] + list(batchers)
+            self._leaving.update(batchers)
         for batcher in batchers:
             batcher.retire(close_model=batcher.model is not kept)
 

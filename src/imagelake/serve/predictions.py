@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from imagelake import schema
 from imagelake.errors import InputError
-from imagelake.lake.sync import sync_table
+from imagelake.lake.sync import Since, sync_table
 from imagelake.lake.tables import Tables
 from imagelake.pixels.captions import read_captions
 from imagelake.pixels.exif import read_exif
@@ -141,10 +140,14 @@ def prediction_id(event: UploadEvent, fingerprint: str) -> str:
 
 
 def prediction_row(event: UploadEvent, seen: Seen, prediction: Prediction) -> dict[str, Any]:
-    """A row of `schema.PREDICTIONS`. The place is that of the picture, or else of the event."""
+    """A row of `schema.PREDICTIONS`. The place is that of the picture, or else of the event.
+
+    Raises:
+        ValueError: the table cannot hold it.
+    """
     about = event.about
     placed = seen.latitude is not None and seen.longitude is not None
-    return {
+    row = {
         "id": prediction_id(event, prediction.fingerprint),
         "image_id": seen.image_id,
         "label": prediction.label,
@@ -162,6 +165,8 @@ def prediction_row(event: UploadEvent, seen: Seen, prediction: Prediction) -> di
         "event_id": event.id,
         "event_source": event.source,
     }
+    pa.Table.from_pylist([row], schema=schema.PREDICTIONS)  # what the table cannot hold fails here, not with its commit
+    return row
 
 
 class PredictionWriter:
@@ -187,7 +192,7 @@ class PredictionWriter:
         Raises:
             LakeError: none is in, or all are, and the disk may not have them: write them again.
         """
-        since = time.time()
+        since = Since()
         distinct = {row["id"]: row for row in rows}
         added = self._table.insert_new(pa.Table.from_pylist(list(distinct.values()), schema=schema.PREDICTIONS))
         sync_table(self._table, since)

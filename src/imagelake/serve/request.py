@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, InvalidStateError
+from contextvars import ContextVar
 from typing import Any
 
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ class Request(Future[Answer]):
         self.deadline = deadline
         self.protocol = protocol
         self.came = time.monotonic() if came is None else came
+        self.taken: float | None = None  # out of the queue; both of `time.monotonic()`
+        self.ended: float | None = None
 
     def answer(self, answer: Answer) -> None:
         """Give the answer, unless the request has ended otherwise."""
@@ -59,3 +62,7 @@ class Request(Future[Answer]):
             self.set_exception(error)
         except InvalidStateError:
             return
+
+
+ASKED: ContextVar[list[Request] | None] = ContextVar("imagelake_asked", default=None)
+"""Where requests to models are noted by who asks for a trace of them; None: nowhere."""

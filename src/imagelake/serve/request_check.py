@@ -61,7 +61,9 @@ def empty_answer(model: ServedModel, outputs: Sequence[str]) -> dict[str, NDArra
         InputError: its shape is not known without running the model.
     """
     infos = {info.name: info for info in model.outputs}
-    open_sides = [name for name in outputs if min(infos[name].shape[1:], default=0) < 0]
+    open_sides = [
+        name for name in outputs if not infos[name].dtype or min(infos[name].shape[1:], default=0) < 0
+    ]
     if open_sides:
         raise InputError(
             f"0 rows are given to {model.name}, whose {_names(open_sides)} has no fixed sides; give 1 row or more"
@@ -83,6 +85,8 @@ def _fit(model: ServedModel, info: TensorInfo, array: NDArray[Any]) -> NDArray[A
         raise InputError(f"the input {info.name} of {model.name} is a {type(array).__name__}; give a NumPy array")
     strings = array.dtype.kind == "O"
     anything = not info.dtype
+    if anything and model.max_batch and array.ndim == 0:
+        raise InputError(f"the input {info.name} of {model.name} is a single value; give an array of rows")
     if anything or (info.pictures and strings and array.ndim == 1):
         if strings:
             _check_strings(model, info, array)

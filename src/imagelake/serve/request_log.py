@@ -118,11 +118,15 @@ def _now() -> str:
 
 
 def _text(facts: dict[str, Any]) -> str:
-    """One line for people; a traceback follows on its own lines."""
+    """One line for people; a traceback follows on lines that are set in, so that none looks like another entry."""
     trace = facts.pop("traceback", None)
-    head = f"{facts.pop('time')} {facts.pop('level')} {facts.pop('message')}"
+    head = f"{facts.pop('time')} {facts.pop('level')} {_line(facts.pop('message'))}"
     line = " ".join([head, *(f"{name}={_word(value)}" for name, value in facts.items())])
-    return f"{line}\n{trace.rstrip()}" if trace else line
+    return "\n    ".join([line, *trace.rstrip().splitlines()]) if trace else line
+
+
+def _line(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)
 
 
 def _word(value: object) -> str:
