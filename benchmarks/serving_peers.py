@@ -2,6 +2,7 @@
 
 Callers post JPEGs over connections that stay open, from a process of their own. All servers run the same file with the
 same settings of ONNX Runtime and prepare pictures alike. Each takes its turn, A B C A B C, alone at work; medians.
+Processor time is that of the server and its children.
 
     python benchmarks/serving_peers.py [--small] [--json PATH] [--peers FOLDER] [--seconds S] [--turns N]
 
@@ -37,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from machine import report
 
 from imagelake.models.default_classifier import open_default_classifier
@@ -139,7 +141,7 @@ def servers(model: Path, folder: Path, peers: Path | None) -> Iterator[tuple[Ser
 
 
 @contextlib.contextmanager
-def started(server: Server, port: int, probe: bytes) -> Iterator[None]:
+def started(server: Server, port: int, probe: bytes) -> Iterator[psutil.Process]:
     """Start it, wait until it answers a picture, and stop it at the end."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -149,14 +151,16 @@ def started(server: Server, port: int, probe: bytes) -> Iterator[None]:
             if not answers(process, server, port, probe):
                 log.seek(0)
                 raise SystemExit(f"{server.name} does not start:\n{log.read().decode()[-3000:]}")
-            yield
+            yield psutil.Process(process.pid)
         finally:
+            family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            for left in (process, *family):  # some leave their workers behind
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    left.kill()
+            process.wait()
 
 
 def answers(process: subprocess.Popen[bytes], server: Server, port: int, probe: bytes) -> bool:
@@ -219,8 +223,22 @@ def load(port: int, server: Server, files: Sequence[bytes], seconds: float) -> t
     return found
 
 
-def bare(model: bytes, prepared: np.ndarray, batch: int, threads: int, seconds: float) -> float:
-    """Pictures a second of the session alone, on prepared pictures, called from as many threads as there are cores."""
+def cpu_s(process: psutil.Process) -> float:
+    """Seconds of processor time of a process and its children."""
+    spent = 0.0
+    for each in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times = each.cpu_times()
+            spent += times.user + times.system
+    return spent
+
+
+def bare(model: bytes, prepared: np.ndarray, batch: int, threads: int, seconds: float) -> tuple[float, float]:
+    """The session alone on prepared pictures, called from as many threads as there are cores.
+
+    Returns:
+        Pictures a second, and milliseconds of processor time for each.
+    """
     callers = max(1, len(os.sched_getaffinity(0)) // threads)
     runtime = open_session(model, SessionSettings(threads=threads))
     parts = [prepared[start : start + batch] for start in range(0, len(prepared) - batch + 1, batch)]
@@ -232,10 +250,10 @@ def bare(model: bytes, prepared: np.ndarray, batch: int, threads: int, seconds: 
             count += len(runtime.run(["logits"], parts[(offset + count) % len(parts)])["logits"])
         return count
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(callers) as pool:
         total = sum(pool.map(work, range(callers)))
-    return total / (time.perf_counter() - began)
+    return total / (time.perf_counter() - began), 1000 * (time.process_time() - used) / total
 
 
 def measure(
@@ -250,22 +268,28 @@ def measure(
     prepared = np.stack([classifier.prepare(decode_rgb(data)) for data in files])
     shapes = [(batch, threads) for batch in (1, 4, 8) for threads in (1, 2)] if turns > 1 else [(4, 1)]
     rates: dict[str, list[tuple[float, float, float]]] = {}
+    cpu: dict[str, list[float]] = {}
     with contextlib.ExitStack() as stack:
         running = []
         for server, port in servers(path, folder, peers):
-            stack.enter_context(started(server, port, files[0]))
-            running.append((server, port))
+            process = stack.enter_context(started(server, port, files[0]))
+            running.append((server, port, process))
             load(port, server, files, min(seconds, 2))  # warm
         for _ in range(turns):
             best = max(bare(model, prepared, batch, threads, seconds / 2) for batch, threads in shapes)
-            rates.setdefault("bare session", []).append((best, 0.0, 0.0))
-            for server, port in running:
-                rates.setdefault(server.name, []).append(load(port, server, files, seconds))
+            rates.setdefault("bare session", []).append((best[0], 0.0, 0.0))
+            cpu.setdefault("bare session", []).append(best[1])
+            for server, port, process in running:
+                before = cpu_s(process)
+                found = load(port, server, files, seconds)
+                rates.setdefault(server.name, []).append(found)
+                cpu.setdefault(server.name, []).append(1000 * (cpu_s(process) - before) / (found[0] * seconds))
     ours = [rate for rate, _, _ in rates["imagelake"]]
     return [
         {
             "server": name,
             "images/s": statistics.median(rate for rate, _, _ in found),
+            "CPU ms/image": statistics.median(cpu[name]),
             "p50 ms": statistics.median(p50 for _, p50, _ in found),
             "p99 ms": statistics.median(p99 for _, _, p99 in found),
             "ours / it": statistics.median(a / b for a, (b, _, _) in zip(ours, found, strict=True)),

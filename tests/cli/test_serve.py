@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -213,12 +214,14 @@ def test_what_it_says_to_people(model):
     words = command("--model", model)
     with subprocess.Popen(**words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            lines = [process.stderr.readline() for _ in range(3)]
+            lines = [process.stderr.readline() for _ in range(4)]
             address = lines[0].split()[2].rstrip(".")
             assert lines[0].startswith("Listening on http://127.0.0.1:")
             assert lines[1] == "Serving double.\n"
-            assert lines[2].startswith("Try: curl ")
-            assert address in lines[2]
+            assert lines[2] == "  double: x float32 [any, 3] -> y float32 [any, 3]\n"
+            assert lines[3].startswith("Try: curl ")
+            done = subprocess.run(shlex.split(lines[3])[1:], capture_output=True, timeout=60)
+            assert json.loads(done.stdout)["outputs"][0]["data"] == [0.0, 0.0, 0.0]
             assert ask(address, "GET", "/v2")[0] == 200
             process.send_signal(signal.SIGINT)
             out, rest = process.communicate(timeout=60)
@@ -240,6 +243,9 @@ def test_what_it_does_not_start_with(model, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     assert "not known" in refused("--model", "no-such-model")
     assert "bad.onnx" in refused("--model", tmp_path / "bad.onnx")
+    assert "There is no model at" in refused("--model", tmp_path / "none.onnx")
+    (tmp_path / "double.onnx").write_bytes(model.read_bytes())
+    assert "Two models are called 'double'" in refused("--model", model, "--model", tmp_path / "double.onnx")
     assert "HOST:PORT" in refused("--listen", "9000")
     assert "--tls-key" in refused("--tls-cert", "a.pem")
     assert "TLS" in refused("--tls-cert", "a.pem", "--tls-key", "b.pem")
@@ -250,7 +256,9 @@ def test_what_it_does_not_start_with(model, tmp_path):
     assert "empty" in refused(environment={"IMAGELAKE_API_KEY": ""})
     assert "no lake" in refused("--lake", tmp_path / "none.lake").lower()
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "Cannot listen" in refused("--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert ": Address already in use. Give another port" in refused(
+            "--listen", f"127.0.0.1:{taken.getsockname()[1]}"
+        )
 
 
 def test_the_default_models_and_a_lake(lake, photos):

@@ -56,3 +56,11 @@ def test_columns_of_one_name_are_told_apart(lake):
     ]
     with pytest.raises(InputError, match="UTF-8"):
         query(lake.tables, "select 'a\udcff'")
+
+
+def test_what_is_more_than_a_predicate_is_not_run(lake, monkeypatch):
+    """It could make an answer of any size: it is refused before."""
+    monkeypatch.setattr("imagelake.lake.sql.query", lambda *_, **__: pytest.fail("it was run"))
+    for predicate in ("1=1) UNION ALL SELECT repeat('x', 9) FROM range(9) WHERE (true", "true) OR (true"):
+        with pytest.raises(InputError, match="more than a condition"):
+            matching_ids(lake.tables, predicate)

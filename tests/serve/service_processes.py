@@ -1,24 +1,66 @@
-"""Processes of the command line, and a web server of a few files, for the tests of services and functions."""
+"""Services in threads and in processes, and a web server of a few files, for the tests of services and functions."""
 
 import contextlib
+import io
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest import mock
 
-_VERBS = (
-    "from imagelake.cli import classify, function, main, service\n"
-    "known = {g.name for g in main.app.registered_groups}\n"
-    "known |= {c.callback.__name__ for c in main.app.registered_commands}\n"
-    "[m.register(main.app) for m in (function, service, classify) if m.__name__.split('.')[-1] not in known]\n"
-    "main.run()"
-)
-COMMAND = [sys.executable, "-c", _VERBS]
+from imagelake.cli import main
+from imagelake.serve.graphpipe_client import AskOptions
+from imagelake.serve.listening import address_of, listen
+from imagelake.serve.next_hop import find_next_hop
+from imagelake.serve.plane import Plane
+from imagelake.serve.service_process import ProcessOptions, service_server
+from imagelake.serve.services import load_service
+
+COMMAND = [sys.executable, "-m", "imagelake"]
 
 
-def run_verb(*words, **options):
-    """Run a verb to its end."""
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120, **options)
+@dataclass
+class Done:
+    """How a verb ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run_verb(*words):
+    """Run a verb to its end, in this process: most of what a process of its own takes is its start."""
+    said, noted = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(noted),
+        mock.patch.object(sys, "argv", ["imagelake", *map(str, words)]),
+    ):
+        try:
+            main.run()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Done(code, said.getvalue(), noted.getvalue())
+
+
+@contextlib.contextmanager
+def hosted(kind, options, next_url=None, keys=None, asking=None):
+    """A service in a thread of this process; gives its address."""
+    with listen("127.0.0.1", 0) as listening, Plane() as plane:
+        load_service(kind, plane, options, find_next_hop(next_url, asking or AskOptions(), 30) if next_url else None)
+        server = service_server(plane, listening, ProcessOptions("", keys))
+        started = threading.Event()
+        thread = threading.Thread(target=server.run, args=(lambda _: started.set(),))
+        thread.start()
+        try:
+            assert started.wait(30)
+            yield address_of(listening)
+        finally:
+            server.stop(at_once=True)
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 @contextlib.contextmanager

@@ -79,7 +79,9 @@ def test_health_needs_no_key_and_metrics_do(keyed):
         assert opened.ask("GET", "/metricsx").status == 401
 
 
-@pytest.mark.parametrize("path", ["/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/openapi.json", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/docs", "/docs/start.js", "/docs/swagger-ui.css", "/docs/openapi.json", "/openapi.json"]
+)
 def test_the_page_of_the_interface_needs_no_key(keyed, path):
     """A browser has none to show; whatever is behind it does, under whatever path or method it is asked for."""
     assert keyed.ask("GET", path).status == 200
@@ -197,6 +199,16 @@ def test_a_page_of_another_site_is_refused(unkeyed):
     assert from_page(f"http://localhost:{port}", f"localhost:{port}") == 200
     assert from_page(f"http://[::1]:{port}", f"[::1]:{port}") == 200
     assert from_page(f"https://127.0.0.1:{port}", f"127.0.0.1:{port}") == 403
+
+
+def test_a_page_of_another_site_shows_nothing_from_here(unkeyed):
+    """An image in it would tell its size. A link to here works, and so does what comes from no browser."""
+    assert unkeyed.ask("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
+    assert unkeyed.ask("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="navigate").status == 200
+    for site in ("same-origin", "same-site", "none"):
+        assert unkeyed.ask("GET", "/", Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors").status == 200
+    with serving(origins=read_origins(["https://a.example"])) as opened:
+        assert opened.ask("GET", "/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 200
 
 
 def test_a_name_that_resolves_here_is_no_way_in(unkeyed):

@@ -8,11 +8,13 @@ import stat
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from imagelake.errors import InputError, LakeError, LakeReadOnlyError
+import imagelake
+from imagelake.errors import BusyError, InputError, LakeError, LakeFullError, LakeReadOnlyError
 from imagelake.serve.event_states import RetryOptions, events_folder
 from imagelake.serve.event_store import Journal
 from imagelake.serve.event_upload import About, UploadEvent
@@ -260,3 +262,79 @@ def test_where_it_is(tmp_path):
     assert events_folder("s3://bucket/a.lake", tmp_path) == tmp_path
     with pytest.raises(InputError, match="--state"):
         events_folder("s3://bucket/a.lake")
+
+
+def test_a_lake_is_made_beside_its_events(tmp_path):
+    """A journal that is there before the tables, as after a kill, is no foreign folder."""
+    Journal(tmp_path / "t.lake" / "events", works=True).close()
+    assert imagelake.open(tmp_path / "t.lake", create=True).tables.images.count() == 0
+
+
+def test_few_tries_where_a_reason_stays(tmp_path):
+    """Such as that there is no such object: fewer than for one that may pass, and never more than those."""
+    options = RetryOptions(attempts=3, first_pause_s=1e-9, longest_pause_s=1e-9, few=2)
+    with contextlib.closing(Journal(tmp_path, works=True, retry=options)) as journal:
+        journal.accept([event()])
+        assert not journal.fail(journal.claim(1)[0], "no such object", again=True, lasting=True)
+        assert journal.fail(journal.claim(1)[0], "no such object", again=True, lasting=True)
+    assert RetryOptions(attempts=1).is_last(1, lasting=True)
+    with pytest.raises(InputError, match="makes no sense"):
+        RetryOptions(few=0)
+
+
+def test_only_so_many_wait(tmp_path):
+    """Beyond them a request is refused as a whole; what is known is still known, and there is room again later."""
+    with contextlib.closing(Journal(tmp_path, works=True, most_waiting=2)) as journal:
+        assert journal.accept([event(1)]) == 1
+        with pytest.raises(BusyError, match="at most 2"):
+            journal.accept([event(2), event(3)])
+        assert journal.counts()["waiting"] == 1
+        assert journal.accept([event(1), event(2)]) == 1
+        assert journal.accept([event(1), event(2)]) == 0
+        journal.finish([event(1)])
+        assert journal.accept([event(3)]) == 1
+
+
+def test_some_space_is_left_to_others(tmp_path):
+    """Nothing is kept where the disk is nearly full."""
+    with contextlib.closing(Journal(tmp_path, works=True, spare_bytes=1 << 62)) as journal:
+        assert journal.accept([]) == 0
+        with pytest.raises(LakeFullError, match="Nothing was lost"):
+            journal.accept([event()])
+        assert journal.counts()["waiting"] == 0
+
+
+def test_a_clock_that_is_set_back(journal, monkeypatch):
+    """Makes nobody wait: what came before is due at once."""
+    journal.accept([event()])
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 3600)
+    assert journal.next_due_s() == 0
+    assert claimed(journal) == [event()]
+
+
+def test_a_moment_in_the_future_overtakes_nothing(journal):
+    """A camera whose clock was wrong once is heard again."""
+    wrong = event(1, happened_at=datetime.now(UTC) + timedelta(days=3650))
+    journal.accept([wrong])
+    journal.finish([wrong])
+    assert not journal.is_overtaken(event(2, happened_at=datetime.now(UTC)))
+    assert journal.is_overtaken(event(3, happened_at=datetime.now(UTC) - timedelta(days=1)))
+
+
+def test_counts_are_those_of_the_rows(journal):
+    """Whatever was done, also by another process, and after the next start."""
+    journal.accept([event(number) for number in range(6)])
+    claims = journal.claim(6)
+    journal.finish([claims[0].event, claims[0].event])
+    journal.ignore(claims[1].event, "old")
+    journal.fail(claims[2], "no", again=False)
+    journal.fail(claims[3], "no", again=False)
+    with contextlib.closing(Journal(journal.folder)) as other:
+        other.replay([other.dead()[0].key])
+    expected = {"waiting": 3, "done": 1, "dead": 1, "ignored": 1}
+    assert journal.counts() == expected
+    with contextlib.closing(Journal(journal.folder)) as other:
+        assert other.counts() == expected
+    assert journal.forget(-1) == 2
+    assert journal.counts() == {"waiting": 3, "done": 0, "dead": 1, "ignored": 0}

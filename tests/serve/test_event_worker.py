@@ -126,12 +126,13 @@ def test_a_lake_that_cannot_be_written(journal, reader):
 
 
 def test_it_ends_though_the_lake_cannot_be_written(journal, reader):
-    """The events wait, claimed by nobody after the next start."""
+    """The events wait for the next start, and were not tried in vain: a lake without space makes none of them dead."""
     journal.accept([event(number) for number in range(5)])
     with working(journal, reader, Answers(), Rows(*[LakeFullError("no space")] * 99)) as worker:
         until(lambda: worker.trouble is not None)
     assert isinstance(worker.trouble, LakeFullError)
     assert journal.counts() == {"waiting": 5, "done": 0, "dead": 0, "ignored": 0}
+    assert {claim.attempt for claim in journal.claim(5)} == {1}
 
 
 def test_an_end_in_the_middle_costs_no_attempt(journal, reader):
@@ -165,6 +166,33 @@ def test_a_replay_of_another_process_is_seen(journal, reader):
         with contextlib.closing(Journal(journal.folder)) as other:
             other.replay()
         until(lambda: journal.counts()["done"] == 1)
+
+
+def test_an_answer_that_the_table_cannot_hold(journal, reader):
+    """Only its event fails; the others of its commit are written."""
+
+    class Odd(Answers):
+        def predict(self, _):
+            return Prediction("\ud800" if self.failures.pop() else "cat", 0.5, "test", "f" * 64)
+
+    rows = Rows()
+    journal.accept([event(number) for number in range(5)])
+    with working(journal, reader, Odd(*[False] * 50, *[True] * 5), rows, options=WorkOptions(workers=1, commit_s=0.2)):
+        until(lambda: journal.counts()["done"] == 5)
+    assert sorted(row["event_id"] for row in rows) == list("01234")
+
+
+def test_a_reason_tells_no_password(journal, reader):
+    """Neither in the dead letter nor in the log."""
+
+    class Away:
+        def fetch(self, _):
+            raise ObjectError("it redirects in a circle, back to https://a.example/p/token?sig=secret", again=False)
+
+    journal.accept([event(0)])
+    with working(journal, Away(), Answers(), Rows()):
+        until(lambda: journal.counts()["dead"] == 1)
+    assert journal.dead()[0].reason == "it redirects in a circle, back to https://a.example/..."
 
 
 def test_options_without_sense():

@@ -189,7 +189,7 @@ def test_broken_requests(shared):
 
 def test_dead_letters_are_kept_and_replayed(start, upload, tmp_path):
     """An object that is missing is tried again, then listed with the reason; when it is there, a replay is enough."""
-    server = start("--map", f"photos={tmp_path / 'upload'}", "--attempts", "4")
+    server = start("--map", f"photos={tmp_path / 'upload'}", "--attempts", "3")
     upload("text.jpg", b"this is no picture")
     upload("cut.jpg", photo(RED)[:700])
     for number, name in enumerate(("late.jpg", "text.jpg", "cut.jpg")):
@@ -198,8 +198,8 @@ def test_dead_letters_are_kept_and_replayed(start, upload, tmp_path):
     with server.journal() as journal:
         letters = {letter.event.uri: letter for letter in journal.dead()}
         late = letters["s3://photos/late.jpg"]
-        assert (late.attempts, late.reason) == (4, "there is no such object")
-        assert letters["s3://photos/text.jpg"].attempts == letters["s3://photos/cut.jpg"].attempts == 1
+        assert (late.attempts, late.reason) == (3, "there is no such object")
+        assert letters["s3://photos/text.jpg"].attempts == letters["s3://photos/cut.jpg"].attempts == 3
         assert "not a picture" in letters["s3://photos/text.jpg"].reason
         upload("late.jpg", photo(BLUE))
         assert journal.replay([late.key[:10]]) == 1
@@ -207,7 +207,7 @@ def test_dead_letters_are_kept_and_replayed(start, upload, tmp_path):
         assert [row["label"] for row in server.rows()] == ["blue"]
         code, counts, notes = server.stop()
         assert (code, counts) == (0, {"waiting": 0, "done": 1, "dead": 2, "ignored": 0})
-        assert "given up after 4 attempts" in notes
+        assert "given up after 3 attempts" in notes
         assert journal.replay() == 2
 
 
@@ -336,3 +336,38 @@ def test_slow_and_lying_senders(shared):
     connection.close()
     assert server.post(examples.S3_TEST)[0] == 200
     assert server.health()["events"]["waiting"] == 0
+
+
+def test_a_sender_asks_whether_it_may_send(start, tmp_path):
+    """The handshake of web hooks, without a key, since the sender may have none then; anything else needs it."""
+    server = start("--map", f"photos={tmp_path / 'upload'}", IMAGELAKE_API_KEY="sesame")
+    parts = urlsplit(server.said["listening"])
+    asked = {"WebHook-Request-Origin": "eventgrid.azure.net", "WebHook-Request-Rate": "120"}
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    connection.request("OPTIONS", "/events", headers=asked)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    assert answer.headers["WebHook-Allowed-Origin"] == "eventgrid.azure.net"
+    assert answer.headers["WebHook-Allowed-Rate"] == "*"
+    assert answer.headers["Allow"] == "POST, OPTIONS"
+    connection.close()
+    for path, headers in (("/events", {}), ("/events", {"WebHook-Request-Origin": "a b"}), ("/health", asked)):
+        assert server.request("OPTIONS", path, headers=headers)[0] == 401
+
+
+def test_senders_come_again_when_too_many_wait(start, tmp_path):
+    """503 and when; nothing of the request is kept."""
+    (tmp_path / "none-yet").mkdir()
+    server = start("--map", f"photos={tmp_path / 'none-yet'}", "--max-waiting", "2", "--first-pause-s", "600")
+    (tmp_path / "none-yet").rmdir()
+    assert server.post(examples.upload("photos", "a.jpg", 1))[0] == 202
+    records = [examples.upload("photos", f"{n}.jpg", n)["Records"][0] for n in (2, 3)]
+    parts = urlsplit(server.said["listening"])
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
+    connection.request("POST", "/events", examples.body({"Records": records}), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+    assert "at most 2" in json.loads(answer.read())["error"]
+    connection.close()
+    assert server.post(examples.upload("photos", "a.jpg", 1))[1]["known"] == 1
+    assert server.health()["events"]["waiting"] == 1

@@ -8,13 +8,19 @@ import socket
 import stat
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 from serve.service_processes import run_verb, started, web_files
 
-from imagelake.errors import InputError
+from imagelake.errors import InputError, ModelError
+from imagelake.serve.downloads import DownloadOptions
+from imagelake.serve.fn_calls import fn_app
 from imagelake.serve.fn_listener import fn_listener
+from imagelake.serve.function import FunctionOptions, classify_function
 from imagelake.serve.function_files import write_function_files
+from imagelake.serve.server import HttpServer, ServerOptions
+from imagelake.serve.site import Lifecycle
 from pictures import encode, make_image
 
 
@@ -143,7 +149,7 @@ def test_a_body_that_is_too_large_is_refused(connection):
 def test_private_addresses_are_refused_unless_allowed(tmp_path, web):
     """A function fetches from the open internet only; it leaves nothing behind when it is told to end."""
     listener = tmp_path / "f.sock"
-    with function_at(listener) as process:
+    with function_at(listener, "--model", "no-such-model") as process:
         with contextlib.closing(Connection(listener)) as connection:
             _, headers, answer = call(connection, {"name": f"{web}/a.jpg"})
         assert headers["Fn-Http-Status"] == "400"
@@ -158,13 +164,30 @@ def test_private_addresses_are_refused_unless_allowed(tmp_path, web):
     assert list(tmp_path.iterdir()) == []
 
 
+@contextlib.contextmanager
+def serving_function(path, function):
+    """A function in a thread of this process, on a socket at a path."""
+    with fn_listener(f"unix:{path}") as (listening, show):
+        shown = threading.Event()
+        server = HttpServer(fn_app(function), listening, Lifecycle(), ServerOptions(drain_s=0.0))
+        thread = threading.Thread(target=server.run, args=(lambda _: (show(), shown.set()),))
+        thread.start()
+        try:
+            assert shown.wait(30)
+            yield
+        finally:
+            server.stop(at_once=True)
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 def test_a_model_that_cannot_be_opened_is_a_failure(tmp_path, web):
     """The platform is told 502, and the caller nothing of this machine."""
-    listener = tmp_path / "f.sock"
-    with (
-        function_at(listener, "--allow-private", "--model", "no-such-model"),
-        contextlib.closing(Connection(listener)) as connection,
-    ):
+    opening = Future()
+    opening.set_exception(ModelError("/home/somebody/model.onnx is broken"))
+    function = classify_function(opening, FunctionOptions(download=DownloadOptions(allow_private=True)))
+    path = tmp_path / "f.sock"
+    with serving_function(path, function), contextlib.closing(Connection(path)) as connection:
         status, headers, answer = call(connection, {"name": f"{web}/a.jpg"})
     assert (status, headers["Fn-Http-Status"], answer) == (502, "502", {"error": "internal error"})
 
@@ -179,10 +202,13 @@ def test_a_model_that_cannot_be_opened_is_a_failure(tmp_path, web):
         ({"FN_LISTENER": "unix:/tmp/x.sock", "FN_FORMAT": "json"}, "http-stream"),
     ],
 )
-def test_what_the_platform_must_say_is_asked_for(environment, why):
+def test_what_the_platform_must_say_is_asked_for(monkeypatch, environment, why):
     """Without the contract's variables the function ends with a line that says what is missing."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("FN_")}
-    done = run_verb("function", env=known | environment)
+    for name in ("FN_LISTENER", "FN_FORMAT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    done = run_verb("function")
     assert done.returncode == 1
     assert why in done.stderr
     assert "Traceback" not in done.stderr

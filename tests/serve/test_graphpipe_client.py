@@ -314,6 +314,11 @@ def test_rows_of_a_function_are_put_together():
 
 def test_a_key_is_asked_for():
     """A function with a key answers who shows it."""
+    odd = "name:hunter2,#3"  # no list of keys
+    with function_served(double, api_key=odd, **TYPED) as url:
+        assert graphpipe.remote(url, X, options=AskOptions(api_key=odd)).tolist() == (2 * X).tolist()
+    with pytest.raises(InputError, match="api_key cannot be used"):
+        graphpipe.serve(double, "127.0.0.1:0", api_key="a b")
     with function_served(double, api_key="hunter2", **TYPED) as url:
         with pytest.raises(ServingError, match="answered 401") as caught:
             graphpipe.remote(url, X)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from sources.s3_server import Fault, S3Server
@@ -11,7 +12,7 @@ from sources.s3_server import Fault, S3Server
 from imagelake.errors import InputError
 from imagelake.serve.event_upload import UploadEvent
 from imagelake.serve.object_fetch import ObjectFetcher, ObjectOptions, oracle_address
-from imagelake.serve.object_file import ObjectError
+from imagelake.serve.object_file import ObjectError, read_file
 
 
 def event(uri, bucket="photos", **changes):
@@ -29,6 +30,13 @@ def failure(fetcher, uri, bucket="photos", **changes):
     with pytest.raises(ObjectError) as error:
         fetcher.fetch(event(uri, bucket, **changes))
     return str(error.value), error.value.again
+
+
+def stays(fetcher, uri, bucket="photos"):
+    """Whether only a few more tries are worth it."""
+    with pytest.raises(ObjectError) as error:
+        fetcher.fetch(event(uri, bucket))
+    return error.value.again and error.value.lasting
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +66,7 @@ def web():
             self.send_response(404 if gone else 302 if self.path == "/away" else 200)
             body = self.path.encode()
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("Location", "http://169.254.169.254/")
+            self.send_header("Location", f"http://localhost:{self.server.server_port}/there")
             self.end_headers()
             self.wfile.write(body)
 
@@ -135,6 +143,8 @@ def test_other_files_that_are_no_objects(tmp_path):
         assert failure(fetcher, "s3://photos/pipe") == ("it is no file", False)
         assert failure(fetcher, "s3://photos/large") == ("it has 5 bytes; the limit is 4", False)
         assert failure(fetcher, "s3://photos/none") == ("there is no such object", True)
+        for name in ("none", "self", "large/x", "n" * 300):
+            assert stays(fetcher, f"s3://photos/{name}")
         assert failure(fetcher, "s3://photos/self")[1] is True
         assert failure(fetcher, f"s3://photos/{'n' * 300}")[1] is True
 
@@ -156,6 +166,11 @@ def test_objects_of_a_bucket(s3):
         reason, again = failure(fetcher, "s3://photos/a b.jpg")
         assert "403" in reason
         assert again
+        s3.faults["a b.jpg"] = Fault(status=403, code="AccessDenied")
+        assert stays(fetcher, "s3://photos/a b.jpg")
+        assert stays(fetcher, "s3://photos/none")
+        s3.faults["a b.jpg"] = Fault(status=503, code="SlowDown")
+        assert not stays(fetcher, "s3://photos/a b.jpg")
 
 
 def test_the_version_of_the_event_is_read(s3):
@@ -210,3 +225,49 @@ def test_objects_of_object_storage(web, s3):
     with fetching(buckets=frozenset({"photos"}), object_storage="s3://{bucket}/{name}") as fetcher:
         assert fetcher.fetch(event("oci://photos@space/a/b.jpg")) == b"data"
     assert oracle_address("eu-frankfurt-1").startswith("https://objectstorage.eu-frankfurt-1.oraclecloud.com/n/{name")
+
+
+def test_a_redirect_leads_only_to_hosts_that_are_allowed(web):
+    """Whoever is allowed may not send us to whom is not, on this network least of all."""
+    port, seen = web
+    with fetching(hosts=frozenset({"127.0.0.1"}), allow_private=True) as fetcher:
+        reason, _ = failure(fetcher, f"http://127.0.0.1:{port}/away", None)
+        assert "localhost is not one of those allowed" in reason
+        assert stays(fetcher, f"http://127.0.0.1:{port}/away", None)
+        assert stays(fetcher, f"http://127.0.0.1:{port}/gone", None)
+    assert "/there" not in seen
+    with fetching(hosts=frozenset({"127.0.0.1", "localhost"}), allow_private=True) as fetcher:
+        assert fetcher.fetch(event(f"http://127.0.0.1:{port}/away", None)) == b"/there"
+
+
+def test_a_folder_is_nothing_to_fetch(tmp_path):
+    """Stores tell of the empty objects that stand for folders; none becomes a dead letter."""
+    with fetching(buckets=frozenset({"photos"})) as fetcher:
+        assert "folder" in fetcher.why_not(event("s3://photos/gate/"))
+
+
+def test_a_folder_that_is_not_there_may_come(tmp_path):
+    """As a disk that is not mounted: that may take longer than an object."""
+    with fetching(folders={"photos": tmp_path / "mount"}) as fetcher:
+        assert failure(fetcher, "s3://photos/a.jpg") == ("the folder that stands for its bucket is not there", True)
+        assert not stays(fetcher, "s3://photos/a.jpg")
+
+
+def test_a_link_that_comes_meanwhile_leads_nowhere(tmp_path, monkeypatch):
+    """A folder that became a link after its name was resolved is not gone through."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for folder in (inside / "gate", outside):
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_bytes(folder.name.encode())
+    resolve = Path.resolve
+
+    def and_then(path, strict=False):
+        found = resolve(path, strict)
+        if path.name == "a.jpg":
+            (inside / "gate").rename(inside / "moved")
+            (inside / "gate").symlink_to(outside)
+        return found
+
+    monkeypatch.setattr(Path, "resolve", and_then)
+    with pytest.raises(ObjectError):
+        read_file(inside, "gate/a.jpg", 100)

@@ -8,7 +8,7 @@ import tracemalloc
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from serve import oip_fuzz
 
@@ -148,7 +148,7 @@ def test_parameters_are_read():
      b'{"inputs":[{}]}', b'{"inputs":[{"name":""}]}', b'{"inputs":[{"name":5}]}', b'{"inputs":[],"id":5}',
      b'{"inputs":[],"parameters":[]}', b'{"inputs":[],"parameters":{"timeout":-1}}', b'{"inputs":[]} x',
      b"\xff\xfe{\0}\0",
-     b'\xef\xbb\xbf{"inputs":[]}', b'{"inputs":[NaN]}', b'{"inputs":' + b"[" * 100_000, b"[" * 2_000_000,
+     b'\xef\xbb\xbf{"inputs":[]}', b'{"inputs":[NaN]}', b'{"inputs":' + b"[" * 100_000, b"[" * 250_000,
      b'{"a":' * 200_000, b'{"inputs":[],"x":' + b"9" * 5000 + b"}",
      b'{"inputs":[],"outputs":[{"name":"p"},{"name":"p"}]}',
      b'{"inputs":[],"id":"' + b"x" * 2000 + b'"}', b'{"inputs":[{"name":"\\ud800"}]}'],
@@ -342,6 +342,7 @@ def test_golden_answers_are_written():
     assert int(headers["Inference-Header-Content-Length"]) == len(parts[0])  # although nothing follows
 
 
+@settings(deadline=None)
 @given(tensors)
 def test_a_binary_answer_read_as_a_request_is_the_same_tensors(outputs):
     """The two directions have one layout."""
@@ -427,3 +428,21 @@ def test_a_large_tensor_is_read_without_a_copy():
     finally:
         tracemalloc.stop()
     assert np.shares_memory(request.inputs["x"], np.frombuffer(sent, np.uint8))
+
+
+def test_many_values_are_no_json(monkeypatch):
+    """Reading and writing JSON stops all other threads; so there is a limit to its values, both ways."""
+    monkeypatch.setattr(oip_fields, "MAX_JSON_VALUES", 100)
+    sent = json.dumps({"inputs": [tensor(shape=[200], data=[1] * 200)]}).encode()
+    with pytest.raises(TooLargeError, match="more than 100 values"):
+        read_request(sent)
+    with pytest.raises(InputError, match=r"1,048,577 values; .*binary_data"):
+        write_response("m", "1", {"y": np.zeros((1 << 20) + 1, np.uint8)}, InferRequest({}))
+
+
+@pytest.mark.parametrize("count", [0, 1, 8_191, 8_192, 8_193, 20_000])
+def test_an_answer_in_json_has_every_value(count):
+    """However many there are: they are written in pieces."""
+    array = np.arange(count, dtype=np.int32)
+    (head,), _ = write_response("m", "1", {"y": array}, InferRequest({}))
+    assert json.loads(head)["outputs"][0]["data"] == array.tolist()

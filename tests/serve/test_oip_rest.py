@@ -365,3 +365,24 @@ def test_labels_are_those_of_the_model(served):
     x = {"name": "x", "shape": [1, 3, SIDE, SIDE], "datatype": "FP32", "data": [0.5] * (3 * SIDE * SIDE)}
     answer = served.json("POST", "/v2/models/colors/infer", {"inputs": [x], "outputs": outputs})[1]
     assert sorted(text.split(":")[2] for text in answer["outputs"][0]["data"]) == sorted(COLORS)
+
+
+def test_what_takes_the_time_of_all_callers_is_refused(served):
+    """Many strings, many classes, many numbers as JSON: each is refused before it is read or written."""
+    strings = {"name": "x", "shape": [70_000, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 280_000}}
+    head = json.dumps({"inputs": [strings]}).encode()
+    sent = {"Inference-Header-Content-Length": str(len(head))}
+    status, answer = served.json("POST", "/v2/models/echo-BYTES/infer", head + bytes(280_000), sent)
+    assert (status, "65,536" in answer["error"]) == (413, True)
+
+    numbers = {"name": "x", "shape": [1, 70_000], "datatype": "FP32", "parameters": {"binary_data_size": 280_000}}
+    classes = [{"name": "y", "parameters": {"classification": 70_000}}]
+    head = json.dumps({"inputs": [numbers], "outputs": classes}).encode()
+    sent = {"Inference-Header-Content-Length": str(len(head))}
+    status, answer = served.json("POST", INFER, head + bytes(280_000), sent)
+    assert (status, "70,000 classes" in answer["error"]) == (413, True)
+
+    head = json.dumps({"inputs": [numbers]}).encode()
+    sent = {"Inference-Header-Content-Length": str(len(head))}
+    status, answer = served.json("POST", INFER, head + bytes(280_000), sent)
+    assert (status, len(answer["outputs"][0]["data"])) == (200, 70_000)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import threading
 import time
@@ -508,6 +509,15 @@ def test_a_failed_load_leaves_the_old_one(plane):
     assert plane.infer("model", rows(1))["total"].tolist() == [3.0]
 
 
+def test_a_model_without_rows_is_refused_and_closed(plane):
+    """Its requests could not be put together; nothing of it stays."""
+    closed = []
+    fixed = TensorInfo("x", "float32", (1, 2))
+    with pytest.raises(ModelError, match="no axis of rows"):
+        plane.load(served(inputs=(fixed,), on_close=lambda: closed.append(1)))
+    assert (plane.names(), closed) == ((), [1])
+
+
 def test_a_model_is_warm_before_it_is_ready(plane):
     """The examples are run, as one row and as a whole batch, before the name is known."""
     seen = []
@@ -536,7 +546,7 @@ def test_what_left_is_freed(plane):
     """A model that was unloaded, or replaced, takes no memory once it has answered."""
     left = []
     for leave in (lambda: plane.unload("model"), lambda: plane.load(served())):
-        model = served(lambda inputs, outputs: double(inputs, outputs))
+        model = served(functools.partial(double))
         left.append(weakref.ref(model.compute))
         plane.load(model, BatchOptions(instances=2, cache_bytes=1 << 20))
         assert plane.infer("model", rows(1), timeout_s=WAIT_S)

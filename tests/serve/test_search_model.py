@@ -90,6 +90,7 @@ def test_what_is_not_there_is_empty(plane):
         ({"image": strings(b"x"), "k": np.array([0], np.int64)}, "k is 0; give 1 to"),
         ({"image": strings(b"x"), "k": np.array([1 << 60], np.int64)}, "give 1 to"),
         ({"vector": np.zeros((1, 2), np.float32)}, r"float32 \[any, 1\]"),
+        ({"image": strings(*[b"x"] * 257)}, "at most 256"),
         ({"vector": np.zeros((50_000, 1), np.float32), "k": np.array([1_000], np.int64)}, "too much at once"),
     ],
 )

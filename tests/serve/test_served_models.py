@@ -217,9 +217,13 @@ def test_value_inputs_say_what_a_file_leaves_open(tmp_path):
     for wrong in ([1, [1, 4, 6, 5]], [1, [3, 6, 5]], [2, [1, 3, 6, 5]]):
         with pytest.raises(ModelError, match="the value inputs say"):
             open_bare(path, value_inputs={"x": wrong})
-    for wrong in (1, [1], ["float", [1]], [1, ["a"]], [99, [1]], [True, [1]], [1, [0]]):
+    for wrong in (1, [1], ["float", [1]], [1, ["a"]], [99, [1]], [True, [1]], [1, [0]], [1, [1, 3, 0, 5]]):
         with pytest.raises(ModelError):
             open_bare(path, value_inputs={"x": wrong})
+    with pytest.raises(ModelError, match="give \\[type, shape\\]"):
+        open_bare(path, value_inputs={"x": [1, [1, 3, -5, 5]]})
+    huge = open_bare(path, value_inputs={"x": [1, [1, 3, 10**6, 10**6]]})  # not tried, for it would take all memory
+    assert (huge.inputs[0].shape, huge.max_batch) == ((-1, 3, 10**6, 10**6), 0)
 
 
 def test_rows_that_depend_on_each_other_are_kept_apart(tmp_path):

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     lake: Annotated[
-        str | None, typer.Option("--lake", help="Serve the search and the images of a lake too.", show_default=False)
+        str | None,
+        typer.Option("--lake", metavar="LAKE", help="Serve the search and the images of a lake too.",
+                     show_default=False),
     ] = None,
     model: Annotated[
         list[str] | None,
@@ -42,8 +44,8 @@ def serve(
     models: FolderOption = None,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keys, one a line: KEY or NAME:KEY.  [default: $IMAGELAKE_API_KEY]",
-                     show_default=False),
+        typer.Option(metavar="FILE", show_default=False,
+                     help="Keys that callers show, one a line: KEY or NAME:KEY.  [default: $IMAGELAKE_API_KEY]"),
     ] = None,
     no_key: Annotated[
         bool, typer.Option("--no-key", help="Let everybody ask who reaches the address, also from other machines.")
@@ -60,7 +62,9 @@ def serve(
                      help="Pages of this site may ask from a browser, such as https://example.com."),
     ] = None,
     allow_load: Annotated[
-        bool, typer.Option("--allow-load", help="Callers may load and unload models of the folder of models.")
+        bool,
+        typer.Option("--allow-load",
+                     help="Callers may load and unload models by name: the built-in ones, and those of --models.")
     ] = False,
     open_metrics: Annotated[bool, typer.Option("--open-metrics", help="/metrics needs no key.")] = False,
     rate_limit: Annotated[
@@ -68,25 +72,30 @@ def serve(
         typer.Option(min=0.001, metavar="N", help="Requests a second of each key, or each address without keys.",
                      show_default=False),
     ] = None,
-    max_mb: Annotated[int, typer.Option(min=1, help="The largest request, in MiB.")] = 64,
-    memory_mb: Annotated[int, typer.Option(min=1, help="For the bodies of all requests together, in MiB.")] = 512,
-    max_concurrency: Annotated[int, typer.Option(min=1, help="Requests at work at once; more are refused.")] = 256,
+    max_mb: Annotated[int, typer.Option(min=1, metavar="MIB", help="The largest request.")] = 64,
+    memory_mb: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="For the bodies of all requests together.")
+    ] = 512,
+    max_concurrency: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Requests at work at once; more are refused.")
+    ] = 256,
     timeout: Annotated[float, typer.Option(min=0.01, metavar="S", help="How long a request may take.")] = 30.0,
     drain: Annotated[
         float, typer.Option(min=0.0, metavar="S", help="For how long requests are still taken after SIGTERM.")
     ] = 1.0,
-    max_queue: Annotated[int, typer.Option(min=1, help="Requests that may wait for a model.")] = 256,
+    max_queue: Annotated[int, typer.Option(min=1, metavar="N", help="Requests that may wait for a model.")] = 256,
     max_batch: Annotated[
         int | None,
         typer.Option(min=0, metavar="ROWS", help="Rows of a batch; 0: none.  [default: what the model takes well]",
                      show_default=False),
     ] = None,
     max_delay_ms: Annotated[
-        float, typer.Option(min=0.0, max=60_000.0, help="How long a request waits for others to join it.")
+        float, typer.Option(min=0.0, max=60_000.0, metavar="MS", help="How long a request waits for others to join it.")
     ] = 0.0,
     instances: Annotated[
         int | None,
-        typer.Option(min=1, help="Threads that run each model.  [default: one a core]", show_default=False),
+        typer.Option(min=1, metavar="N", show_default=False,
+                     help="Threads that run each model.  [default: one a core]"),
     ] = None,
     inputs: Annotated[
         str | None,
@@ -96,17 +105,19 @@ def serve(
     outputs: Annotated[
         str | None,
         typer.Option("--outputs", "-o", envvar="GP_OUTPUTS", metavar="NAMES", show_default=False,
-                     help="The same for outputs."),
+                     help="Of a model in a file: the outputs to serve."),
     ] = None,
     value_inputs: Annotated[
         Path | None,
         typer.Option(envvar="GP_VALUE_INPUTS", metavar="FILE", show_default=False,
-                     help='The same for types and shapes of inputs: {"data_0": [1, [1, 3, 227, 227]]}.'),
+                     help='Of a model in a file: types and shapes of inputs, {"data_0": [1, [1, 3, 227, 227]]}.'),
     ] = None,
     cache: Annotated[
         bool, typer.Option("--cache", envvar="GP_CACHE", help="Keep answers and give them again.")
     ] = False,
-    cache_mb: Annotated[int, typer.Option(min=1, help="With --cache: for the answers of each model, in MiB.")] = 256,
+    cache_mb: Annotated[
+        int, typer.Option(min=1, metavar="MIB", help="With --cache: for the answers of each model.")
+    ] = 256,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], typer.Option(help="What the log tells, on stderr.")
     ] = "info",

@@ -152,7 +152,7 @@ def _run(
     size = max_mb * _MB
     limits = Limits(max_body=size, timeout_s=timeout_s, body_timeout_s=timeout_s, body_budget=max(512 * _MB, 2 * size))
     fetched = DownloadOptions(allow_private, max_bytes=size, max_total_bytes=size, timeout_s=0.8 * timeout_s)
-    options = ServiceOptions(model, registry_of(models), fetched, limits.max_pixels, timeout_s)
+    options = ServiceOptions(model, registry_of(models), fetched, limits.max_pixels, size, timeout_s)
     asking = AskOptions(timeout_s=timeout_s, api_key=os.environ.get("IMAGELAKE_NEXT_API_KEY") or None)
 
     def load(plane: Plane) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import imagelake
 from imagelake.cli.models_add import registry_of
 from imagelake.cli.output import write_json, write_note
+from imagelake.cli.serve_example import example, tensors_of
 from imagelake.errors import InputError
 from imagelake.serve.api_keys import Keys
 from imagelake.serve.app import build_app
@@ -35,7 +36,10 @@ from imagelake.serve.tracing import Tracing
 if TYPE_CHECKING:
     from imagelake.run.lake_view import LakeViewOfTables
 
-_LOGGERS = {"imagelake": logging.INFO, "uvicorn.error": logging.WARNING, "asyncio": logging.WARNING}
+_LOGGERS = {
+    "imagelake": logging.INFO,
+    **dict.fromkeys(("uvicorn.error", "asyncio", "opentelemetry", "py.warnings"), logging.WARNING),
+}
 _SUFFIXES = {".onnx", ".pb", ".pbtxt", ".tflite", ".caffemodel", ".pt", ".pt2", ".pth"}
 _VALUE_INPUTS = 'Give a file such as {"data_0": [1, [1, 3, 227, 227]]}: type and shape by name.'
 _LAST_ANSWERS_S = 5.0  # for what was dropped by its caller and still computes
@@ -115,7 +119,7 @@ def serve(options: ServeOptions) -> None:
         if tracing:
             stack.callback(tracing.close)
         metrics = Metrics()
-        plane = stack.enter_context(Plane(metrics))
+        plane = stack.enter_context(Plane(metrics, options.batch))
         lake = _open_lake(options, stack)
         site = Site(
             plane, options.limits, lake=lake, metrics=metrics,
@@ -171,7 +175,7 @@ class _Process:
                 if self._site.lifecycle.draining:
                     model.close()
                     return
-                self._site.plane.load(model, self._options.batch)
+                self._site.plane.load(model)
             gc.collect()
             gc.freeze()  # what is there now stays: the collector need not look at it again
             self._site.lifecycle.starting = False
@@ -189,18 +193,11 @@ class _Process:
             return
         write_note(f"Listening on {self._address}" + (f", gRPC on {given[0]}" if given else "") + ". Ctrl-C ends it.")
         write_note(f"Serving {', '.join(names)}" + (f" and the lake {options.lake}" if options.lake else "") + ".")
-        write_note(f"Try: {_example(plane, self._address, keyed=options.access.keys is not None)}")
-
-
-def _example(plane: Plane, address: str, *, keyed: bool) -> str:
-    """A line to type."""
-    key = ' -H "Authorization: Bearer $KEY"' if keyed else ""
-    tasks = {plane.model(name).task: name for name in reversed(plane.names())}
-    for task, path in (("classifier", "classify"), ("detector", "detect"), ("search", "search"), ("embedder", "embed")):
-        if task in tasks:
-            kind = " -H 'Content-Type: image/jpeg'"
-            return f"curl{key}{kind} --data-binary @photo.jpg {address}/api/{path}"
-    return f"curl{key} {address}/"
+        models = [plane.model(name) for name in sorted(names, key=lambda name: name != plane.default)]
+        for model in models:
+            if model.task == "tensors":
+                write_note(f"  {model.name}: {tensors_of(model)}")
+        write_note(f"Try: {example(models, self._address, keyed=options.access.keys is not None)}")
 
 
 def _checked(options: ServeOptions) -> tuple[str, int]:
@@ -293,7 +290,10 @@ def _opened(options: ServeOptions, site: Site) -> Iterator[ServedModel]:
     from imagelake.serve.served_models import CLASSIFIER, EMBEDDER
 
     for name in options.models or (CLASSIFIER, EMBEDDER):
-        yield _open(name, options)
+        model = _open(name, options)
+        if model.name in site.plane.names():
+            raise InputError(f"Two models are called {model.name!r}. Rename one of the files, or leave one away.")
+        yield model
     if site.lake is not None:
         from imagelake.serve.search_model import SearchModel
 
@@ -306,6 +306,8 @@ def _open(name: str, options: ServeOptions) -> ServedModel:
 
     bare = options.bare
     by_path = "/" in name or Path(name).exists() or Path(name).suffix in _SUFFIXES
+    if by_path and not Path(name).exists():
+        raise InputError(f"There is no model at {name}. Give a file, a folder of a registered model, or its name.")
     if not by_path and bare == Bare():
         return _open_named(name, options)
     return open_bare(

@@ -67,6 +67,17 @@ def read_keys(text: str, where: str) -> Keys:
     return Keys(tuple((digest, name) for name, digest in found.items()))
 
 
+def only_key(key: str, where: str) -> Keys:
+    """One key, taken as it is.
+
+    Raises:
+        InputError: it has letters that a header cannot carry; the message does not hold it.
+    """
+    if not re.fullmatch(r"[!-~]{1,512}", key):
+        raise InputError(f"{where} cannot be used. Give 1 to 512 of printable ASCII, without spaces.")
+    return Keys(((hashlib.sha256(key.encode()).digest(), "key-1"),))
+
+
 def read_key_file(path: Path) -> Keys:
     """Keys from a file.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ PLATFORMS = {"onnx": "onnxruntime_onnx", "opencv": "opencv_dnn", "torch": "pytor
 
 MAX_BATCH = 8
 """Rows of one call, of a model whose rows are independent: more are no faster on a processor."""
+
+_MOST_TRIED = 50_000_000  # elements of a made-up row: what has more is not tried
 
 _CAFFE2_TYPES = {
     1: "float32",
@@ -117,7 +120,11 @@ def read_value_inputs(told: Mapping[str, Any]) -> dict[str, TensorSpec]:
     for name, value in told.items():
         fits = isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[1], list | tuple)
         sides = tuple(value[1]) if fits else ()
-        if not fits or type(value[0]) is not int or any(type(side) is not int for side in sides):
+        if (
+            not fits
+            or type(value[0]) is not int
+            or any(type(side) is not int or (side < 1 and side != -1) for side in sides)
+        ):
             raise ModelError(
                 f"the value input {name!r} is {str(value)[:100]}; give [type, shape] such as [1, [1, 3, 227, 227]]"
             )
@@ -220,10 +227,14 @@ def _settle_outputs(name: str, found: Sequence[str], wanted: Sequence[str]) -> t
 
 
 def _try(runtime: Runtime, inputs: Sequence[TensorSpec], outputs: tuple[str, ...]) -> _Trial | None:
-    """Run a model over made-up rows, together and alone; None where its sides are open or it refuses them."""
+    """Run a model over made-up rows, together and alone; None where its sides are open or very large, or it
+    refuses them.
+    """
     if any(min(spec.shape[1:], default=0) < 0 or spec.dtype == "object" for spec in inputs):
         return None
     free = all(spec.shape[:1] == (-1,) for spec in inputs)
+    if sum(math.prod(abs(side) for side in spec.shape) for spec in inputs) > _MOST_TRIED:
+        return None
     rows = {spec.name: _made_up(spec, 3 if free else 1) for spec in inputs}
     try:
         if not free:

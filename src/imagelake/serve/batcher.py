@@ -265,7 +265,7 @@ class Batcher:
         joined_s = time.perf_counter() - start
         runs: list[tuple[int, float]] = []
         try:
-            pieces = []
+            pieces: list[Answer] = []
             for piece, rows in self._pieces(inputs, batch):
                 if pieces and not batch[0].still_wanted(time.monotonic()):  # only one request alone has many pieces
                     return

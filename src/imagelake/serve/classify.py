@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from imagelake.serve.served_model import ServedModel
 from imagelake.serve.tensor_info import TensorInfo
 
 _AT_ONCE = 8
+_ONE_PICTURE = re.compile(r"\bpicture 0 (?=cannot be used|has )")  # in a message: the only one that was asked about
 _LARGEST = 256 << 20  # bytes of a file
 _TAKES_ADDRESSES = {"urls", "images"}
 _ONLY_ADDRESSES = {"urls"}
@@ -104,7 +107,7 @@ def _classified(classifier: _Classifier, options: ClassifyOptions, picture: str)
     try:
         scores, label = classifier.ask(_what_to_send(picture, classifier.takes, options))
     except ImagelakeError as error:
-        return Classified(picture, error=str(error))
+        return Classified(picture, error=_ONE_PICTURE.sub("it ", str(error)))
     order = np.argsort(-scores, kind="stable")[: options.top]
     names = list(_names(order, scores.size, label, classifier.labels))
     return Classified(
@@ -133,9 +136,11 @@ def _what_to_send(picture: str, takes: TensorInfo | None, options: ClassifyOptio
         raise InputError("The server takes addresses only. Ask a preprocessor or a pipeline for files.")
     path = Path(picture)
     try:
-        size = path.stat().st_size
-        if size > _LARGEST:
-            raise InputError(f"The file has {size:,} bytes; at most {_LARGEST:,} are read.")
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"That is {'a folder' if stat.S_ISDIR(about.st_mode) else 'no file'}. Name files.")
+        if about.st_size > _LARGEST:
+            raise InputError(f"The file has {about.st_size:,} bytes; at most {_LARGEST:,} are read.")
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(f"The file cannot be read: {getattr(error, 'strerror', None) or error}.") from None

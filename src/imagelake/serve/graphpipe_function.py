@@ -12,7 +12,7 @@ from starlette.routing import Router
 from imagelake.errors import InputError
 from imagelake.serve import graphpipe_http, operations
 from imagelake.serve.allocator import keep_freed_memory
-from imagelake.serve.api_keys import Keys, read_keys
+from imagelake.serve.api_keys import Keys, only_key
 from imagelake.serve.batch_options import BatchOptions
 from imagelake.serve.function_model import serve_function
 from imagelake.serve.guard import Guard, GuardOptions
@@ -60,7 +60,7 @@ def run_function(
     host, port = read_address(address)
     keys: Keys | None = None
     if api_key is not None:
-        keys = read_keys(api_key, "api_key")
+        keys = only_key(api_key, "api_key")
     elif not is_loopback(host):
         raise InputError(
             f"{host} can be reached from other machines, and there is no API key. Give api_key, or listen on 127.0.0.1."

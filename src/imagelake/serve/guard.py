@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imagelake.serve.api_keys import Keys, shown_key
 from imagelake.serve.errors_http import (
@@ -31,6 +30,7 @@ from imagelake.serve.errors_http import (
     reason_of,
     status_of,
 )
+from imagelake.serve.guarded_answer import GuardedAnswer
 from imagelake.serve.metrics import Metrics
 from imagelake.serve.origins import Origins
 from imagelake.serve.rate_limit import RateLimit
@@ -46,7 +46,7 @@ _LONGEST_PATH = 2_048
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _ASKED = frozenset(
     {b"authorization", b"x-api-key", b"origin", b"host", b"x-request-id", b"traceparent", b"tracestate", b"expect"}
-    | {b"access-control-request-method", b"access-control-request-headers"}
+    | {b"access-control-request-method", b"access-control-request-headers", b"sec-fetch-site", b"sec-fetch-mode"}
 )
 _CLIENT_GONE = 499  # as nginx calls it; it is only logged and counted
 _FACTS = "imagelake.request"
@@ -163,7 +163,7 @@ class Guard:
         facts = RequestFacts(request_id, protocol_of(scope["path"]))
         scope[_FACTS] = facts
         REQUEST_ID.set(request_id)
-        answer = _Answer(send, scope, facts, self._extra_headers(headers, request_id))
+        answer = GuardedAnswer(send, facts.protocol, self._extra_headers(headers, request_id))
         answer.asks_first = b"expect" in headers
         span = self._options.tracing.start(scope, headers) if self._options.tracing else None
         if span:
@@ -184,7 +184,7 @@ class Guard:
                 self._tell(self._options.log, scope, facts, answer, status, seconds)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], facts: RequestFacts, answer: _Answer
+        self, scope: Scope, receive: Receive, headers: dict[bytes, bytes], facts: RequestFacts, answer: GuardedAnswer
     ) -> None:
         """Let the request pass and answer it; an error becomes an answer too."""
         try:
@@ -219,7 +219,7 @@ class Guard:
     def _is_preflight(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
         return scope["method"] == "OPTIONS" and b"origin" in headers and b"access-control-request-method" in headers
 
-    async def _preflight(self, headers: dict[bytes, bytes], answer: _Answer) -> None:
+    async def _preflight(self, headers: dict[bytes, bytes], answer: GuardedAnswer) -> None:
         """A browser asks whether a page may ask; it never shows a key here."""
         origin = headers[b"origin"].lower()
         if not self._options.origins.allow(origin):
@@ -261,6 +261,8 @@ class Guard:
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Without keys, a page of another site in somebody's browser must not get in."""
         origin = headers.get(b"origin")
+        if origin is None and not self._options.origins.allowed and _embeds(headers):
+            raise _Refused(403, "origin", _no_page(b"another site"))
         if origin is None or self._options.origins.allow(origin.lower()):
             return
         if not self._options.origins.same_site(origin, scope["scheme"], headers.get(b"host", b"")):
@@ -282,7 +284,7 @@ class Guard:
         check_rate(self._options.rate_limit, facts.key_name or (client[0] if client else ""))
 
     def _tell(
-        self, log: RequestLog, scope: Scope, facts: RequestFacts, answer: _Answer, status: int, seconds: float
+        self, log: RequestLog, scope: Scope, facts: RequestFacts, answer: GuardedAnswer, status: int, seconds: float
     ) -> None:
         level = logging.WARNING if status >= HTTPStatus.INTERNAL_SERVER_ERROR else logging.INFO
         if facts.protocol == "operations" and status < HTTPStatus.BAD_REQUEST:
@@ -303,48 +305,9 @@ class Guard:
         log.tell(level, "request", told)
 
 
-class _Answer:
-    """What is sent back: knows status and size, and adds the headers that every answer has."""
-
-    __slots__ = ("_facts", "_scope", "_send", "asks_first", "extra", "sent", "status")
-
-    def __init__(self, send: Send, scope: Scope, facts: RequestFacts, extra: list[tuple[bytes, bytes]]) -> None:
-        self._send = send
-        self._scope = scope
-        self._facts = facts
-        self.extra = extra
-        self.asks_first = False  # whether the body comes only when it is asked for
-        self.status = 0
-        self.sent = 0
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on."""
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self.extra]
-            if self.asks_first and self.status >= HTTPStatus.BAD_REQUEST:
-                # Nobody knows whether the body comes after all: the next request could be taken for it.
-                message["headers"].append((b"connection", b"close"))
-        else:
-            self.sent += len(message.get("body", b""))
-        await self._send(message)
-
-    async def send_whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send an answer of one piece."""
-        length = [] if status == HTTPStatus.NO_CONTENT else [(b"content-length", str(len(body)).encode())]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers + length})
-        await self.send({"type": "http.response.body", "body": body})
-
-    async def refuse(self, status: int, message: str, headers: dict[str, str]) -> None:
-        """Say no, in the words of the protocol; nothing where an answer is on its way, which is then cut off."""
-        if self.status:
-            return
-        if self._facts.protocol in {"oip-http", "rest"}:
-            body, kind = json.dumps({"error": message}).encode(), b"application/json"
-        else:
-            body, kind = (message + "\n").encode("utf-8", "replace"), b"text/plain; charset=utf-8"
-        named = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await self.send_whole(status, body, [(b"content-type", kind), *named])
+def _embeds(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a page of another site shows something from here, such as an image, of which it learns the size."""
+    return headers.get(b"sec-fetch-site") == b"cross-site" and headers.get(b"sec-fetch-mode") != b"navigate"
 
 
 def _no_page(origin: bytes) -> str:

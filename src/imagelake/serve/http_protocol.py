@@ -69,10 +69,11 @@ class BoundedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as stopped:
+                version = self.parser.get_http_version().encode()
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
                 kept = [each for each in self.headers if each[0] not in _UPGRADE]
-                lines = [b"%b %b HTTP/1.1" % (self.scope["method"].encode(), self.url)]
+                lines = [b"%b %b HTTP/%b" % (self.scope["method"].encode(), self.url, version)]
                 head = b"\r\n".join([*lines, *(b"%b: %b" % each for each in kept), b"", b""])
                 data = head + data[stopped.args[0] :]
             else:

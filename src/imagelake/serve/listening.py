@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
 
 import uvicorn
@@ -46,9 +48,12 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"Cannot listen on {host}:{port}: {error}. Give an address of this machine and a free --port, or 0."
-        ) from error
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
+        hint = "Give another port; 0 is any that is free."
+        if number != errno.EADDRINUSE:
+            hint = "Give an address of this machine and a port that may be had; 0 is any that is free."
+        raise InputError(f"Cannot listen on {host}:{port}: {reason}. {hint}") from error
 
 
 def address_of(listening: socket.socket, scheme: str = "http") -> str:

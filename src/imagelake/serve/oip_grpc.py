@@ -242,7 +242,7 @@ class _Door:
     async def _streaming(self, _: Any, context: Any) -> None:
         """Answer the requests of a stream one after the other; an error is an answer too, and ends nothing."""
 
-        async def make(context: Any) -> bytes | None:
+        async def make(context: Any) -> None:
             most = 2 * self._intake.at_once
             if self._streams >= most:
                 raise RefusedError(503, f"{most} streams are open, and more are not taken. Send it again later.")

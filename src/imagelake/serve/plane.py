@@ -7,10 +7,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Self
 
 from imagelake.errors import BusyError, ImagelakeError, ModelError, NotServedError, TimeLimitError
 from imagelake.serve.batch_options import BatchOptions
@@ -19,9 +16,10 @@ from imagelake.serve.deadlines import Deadlines
 from imagelake.serve.observer import Nobody, Observer
 from imagelake.serve.request import ASKED, Request
 from imagelake.serve.request_check import check_request, empty_answer
-from imagelake.serve.served_model import Answer, ServedModel, Warmable
+from imagelake.serve.served_model import Answer, ServedModel
 from imagelake.serve.statistics import ModelStatistics, StatisticsKeeper
 from imagelake.serve.tensor_info import TensorInfo, Tensors
+from imagelake.serve.warm_up import warm
 
 __all__ = ["BatchOptions", "ModelStatistics", "Observer", "Plane", "Request", "ServedModel", "TensorInfo", "Tensors"]
 
@@ -70,17 +68,18 @@ class Plane:
             beside: whether other versions of the name stay; requests that name no version then go to this one.
 
         Raises:
-            ModelError: it failed on its examples; what stood under the name stays, and the model is closed.
+            ModelError: it failed on its examples, or has no rows to put together; what stood under the name stays, and
+            the model is closed.
             BusyError: the plane is closed.
         """
         settled = (options or self._options).settle(model)
-        _check_axes(model, settled)
-        if warm_up:
-            try:
-                _warm(model, settled.max_batch or 1)
-            except BaseException:
-                model.close()
-                raise
+        try:
+            _check_axes(model, settled)
+            if warm_up:
+                warm(model, settled.max_batch or 1)
+        except BaseException:
+            model.close()
+            raise
         keeper = StatisticsKeeper(model.name, model.version)
         batcher = Batcher(model, settled, self._observer, keeper)
         with self._lock:
@@ -325,30 +324,3 @@ def _check_axes(model: ServedModel, options: BatchOptions) -> None:
         raise ModelError(
             f"{', '.join(fixed)} of {model.name} has no axis of rows (-1 first); serve it with max_batch 0"
         )
-
-
-def _warm(model: ServedModel, rows: int) -> None:
-    """Run a model over its examples, or over zeros, of one row and of as many as a call takes."""
-    try:
-        for example in _examples(model):
-            model.run(example, [info.name for info in model.outputs])
-            if model.max_batch and rows > 1:
-                repeated = {name: np.repeat(array, rows, axis=0) for name, array in example.items()}
-                model.run(repeated, [info.name for info in model.outputs])
-    except Exception as error:
-        raise ModelError(f"{model.name} failed when it was warmed up ({error}); it is not served") from error
-
-
-def _examples(model: ServedModel) -> Sequence[Tensors]:
-    """What a model can be warmed up with: none where that is not known."""
-    if isinstance(model, Warmable):
-        return model.examples()
-    needed = [info for info in model.inputs if not info.optional]
-    known = all(min(info.shape[1:], default=0) >= 0 and info.dtype != "object" for info in needed)
-    if model.task != "tensors" or not needed or not known:
-        return []
-    return [{info.name: _zeros(info) for info in needed}]
-
-
-def _zeros(info: TensorInfo) -> NDArray[Any]:
-    return np.zeros([1 if side < 0 else side for side in info.shape], info.dtype)

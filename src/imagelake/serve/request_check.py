@@ -61,9 +61,7 @@ def empty_answer(model: ServedModel, outputs: Sequence[str]) -> dict[str, NDArra
         InputError: its shape is not known without running the model.
     """
     infos = {info.name: info for info in model.outputs}
-    open_sides = [
-        name for name in outputs if not infos[name].dtype or min(infos[name].shape[1:], default=0) < 0
-    ]
+    open_sides = [name for name in outputs if not infos[name].dtype or min(infos[name].shape[1:], default=0) < 0]
     if open_sides:
         raise InputError(
             f"0 rows are given to {model.name}, whose {_names(open_sides)} has no fixed sides; give 1 row or more"

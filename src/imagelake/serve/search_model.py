@@ -21,6 +21,7 @@ K = 10
 MAX_K = 10_000
 
 _MOST_CELLS = 1_000_000
+_MOST_PICTURES = 256  # in one request: they are embedded in one go, which nothing stops
 
 
 class SearchModel:
@@ -66,6 +67,8 @@ class SearchModel:
         if not 1 <= k <= MAX_K:
             raise InputError(f"k is {k}; give 1 to {MAX_K}")
         rows = len(inputs.get("image", inputs.get("vector", ())))
+        if "image" in inputs and rows > _MOST_PICTURES:
+            raise InputError(f"{rows} pictures are too much at once; send at most {_MOST_PICTURES}")
         if rows * k > _MOST_CELLS:
             raise InputError(f"{rows} queries for {k} images each are too much at once; ask for {_MOST_CELLS} in all")
         if "image" in inputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -57,8 +58,7 @@ def run_process(load: Callable[[Plane], None], options: ProcessOptions, on_start
         InputError: the address cannot be had, or others can reach it and there is no key.
     """
     host, port = read_address(options.listen)
-    local = is_loopback(host)
-    if options.keys is None and not options.no_key and not local:
+    if options.keys is None and not options.no_key and not is_loopback(host):
         raise InputError(
             f"{host} can be reached from other machines, and there is no API key. Set IMAGELAKE_API_KEY or give "
             "--api-key-file; or --no-key, to let everybody ask."
@@ -66,14 +66,26 @@ def run_process(load: Callable[[Plane], None], options: ProcessOptions, on_start
     metrics = Metrics()
     with listen(host, port) as listening, _logging(options) as log, Plane(metrics) as plane:
         load(plane)
-        site = Site(plane, options.limits, metrics=metrics)
-        guard = GuardOptions(keys=options.keys, check_host=options.keys is None and local, log=log)
-        settings = ServerOptions(grace_s=2 * options.limits.timeout_s)
-        router = Router([*graphpipe_http.routes(site), *operations.routes(site)], redirect_slashes=False)
-        server = HttpServer(Guard(router, site, guard), listening, site.lifecycle, settings)
+        server = service_server(plane, listening, options, metrics, log)
         server.run(lambda _: on_start(address_of(listening), plane))
         with contextlib.suppress(TimeoutError):
             plane.drain(_LAST_ANSWERS_S)
+
+
+def service_server(
+    plane: Plane,
+    listening: socket.socket,
+    options: ProcessOptions,
+    metrics: Metrics | None = None,
+    log: RequestLog | None = None,
+) -> HttpServer:
+    """The server of a plane over GraphPipe, with health and metrics; to be run."""
+    local = is_loopback(listening.getsockname()[0])
+    site = Site(plane, options.limits, metrics=metrics or Metrics())
+    guard = GuardOptions(keys=options.keys, check_host=options.keys is None and local, log=log)
+    settings = ServerOptions(grace_s=2 * options.limits.timeout_s)
+    router = Router([*graphpipe_http.routes(site), *operations.routes(site)], redirect_slashes=False)
+    return HttpServer(Guard(router, site, guard), listening, site.lifecycle, settings)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ to hand without being sent, and one queue puts the pictures of several callers i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from imagelake.errors import InputError, ModelError
+from imagelake.errors import InputError, ModelError, TooLargeError
 from imagelake.models.classifier import open_classifier
 from imagelake.models.default_classifier import open_default_classifier
 from imagelake.models.file_manifest import TensorSpec
@@ -46,6 +47,7 @@ class ServiceOptions:
         registry: where others are; None for the user's.
         download: what a request may make this machine fetch.
         max_pixels: of one picture.
+        max_bytes: of the tensor that a preprocessor makes for one request.
         timeout_s: of one request.
     """
 
@@ -53,6 +55,7 @@ class ServiceOptions:
     registry: Registry | None = None
     download: DownloadOptions = field(default_factory=DownloadOptions)
     max_pixels: int = MAX_PIXELS
+    max_bytes: int = 64 << 20
     timeout_s: float = 30.0
 
 
@@ -71,7 +74,7 @@ def load_service(kind: Kind, plane: Plane, options: ServiceOptions, following: N
     """
     waiting = BatchOptions(instances=_WAITING_THREADS)
     if kind == "downloader":
-        plane.load(_downloader(options.download, following), waiting)
+        plane.load(_downloader(options, following), waiting)
     elif kind == "preprocessor":
         plane.load(_preprocessor(options, following), waiting if following else BatchOptions())
     else:
@@ -90,10 +93,11 @@ def _open_classifier(options: ServiceOptions) -> Served:
     return model
 
 
-def _downloader(options: DownloadOptions, following: NextHop | None) -> Served:
+def _downloader(options: ServiceOptions, following: NextHop | None) -> Served:
     def compute(inputs: Tensors, outputs: Sequence[str]) -> Answer:
-        fetched = _strings(download(inputs[ADDRESSES].tolist(), options))
-        return following.ask({PICTURES: fetched}, outputs) if following else {"data": fetched}
+        until = time.monotonic() + options.timeout_s
+        fetched = _strings(download(inputs[ADDRESSES].tolist(), options.download))
+        return following.ask({PICTURES: fetched}, outputs, until - time.monotonic()) if following else {"data": fetched}
 
     given = (TensorInfo("data", "object", (-1,), "the bytes at each address"),)
     takes = (TensorInfo(ADDRESSES, "object", (-1,), _TOLD_ADDRESSES),)
@@ -102,15 +106,22 @@ def _downloader(options: DownloadOptions, following: NextHop | None) -> Served:
 
 def _preprocessor(options: ServiceOptions, following: NextHop | None) -> Served:
     spec, reader = _open_reader(options)
-
-    sides = reader.read([gray_picture()])[0].shape
+    one = np.asarray(reader.read([gray_picture()])[0], spec.dtype)
+    sides, most = one.shape, max(1, options.max_bytes // one.nbytes)
 
     def compute(inputs: Tensors, outputs: Sequence[str]) -> Answer:
+        until = time.monotonic() + options.timeout_s
         pictures = inputs[PICTURES]
+        if len(pictures) > most:
+            raise TooLargeError(
+                f"{len(pictures):,} pictures; at most {most:,} are prepared for one request. Send fewer."
+            )
         prepared = np.empty((len(pictures), *sides), spec.dtype)
         for place, array in enumerate(reader.read(pictures)):
             prepared[place] = array
-        return following.ask({spec.name: prepared}, outputs) if following else {spec.name: prepared}
+        if following is None:
+            return {spec.name: prepared}
+        return following.ask({spec.name: prepared}, outputs, until - time.monotonic())
 
     given = (TensorInfo(spec.name, spec.dtype, (-1, *sides), "pictures as the model takes them"),)
     return _service("preprocessor", (TensorInfo(PICTURES, "object", (-1,), _TOLD_PICTURES),), given, compute, following)
@@ -132,12 +143,14 @@ def _open_reader(options: ServiceOptions) -> tuple[TensorSpec, PictureReader[NDA
 
 def _pipeline(plane: Plane, model: Served, options: ServiceOptions) -> Served:
     def compute(inputs: Tensors, outputs: Sequence[str]) -> Answer:
+        until = time.monotonic() + options.timeout_s
         given = inputs[EITHER].tolist()
         places = [place for place, each in enumerate(given) if is_address(each)]
         fetched = download([given[place] for place in places], options.download, places)
         for place, data in zip(places, fetched, strict=True):
             given[place] = data
-        return plane.infer(model.name, {model.inputs[0].name: _strings(given)}, outputs, timeout_s=options.timeout_s)
+        left_s = max(0.0, until - time.monotonic())
+        return plane.infer(model.name, {model.inputs[0].name: _strings(given)}, outputs, timeout_s=left_s)
 
     takes = (TensorInfo(EITHER, "object", (-1,), f"{_TOLD_ADDRESSES}, or {_TOLD_PICTURES}"),)
     return _service("pipeline", takes, model.outputs, compute, None, labels=model.labels)
