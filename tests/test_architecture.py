@@ -118,7 +118,9 @@ def test_libraries_stay_at_home(path: Path) -> None:
     for module, line in imports(path):
         homes = HOMES.get(module.split(".")[0])
         if homes is not None:
-            assert {place, str(Path(place).parent), room_of(path)} & homes, f"{path}:{line}: {module} belongs to {sorted(homes)}"
+            assert {place, str(Path(place).parent), room_of(path)} & homes, (
+                f"{path}:{line}: {module} belongs to {sorted(homes)}"
+            )
         if module.split(".")[0] == "pyarrow" and room_of(path) not in ARROW_AT_THE_EDGE:
             assert room_of(path) not in NO_ARROW, f"{path}:{line}: Arrow stops before {room_of(path)}"
 

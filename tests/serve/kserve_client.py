@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
-
 NAME = "efficientnet-lite0"
 
 

@@ -68,6 +68,8 @@ def downloader(
 
     Several are fetched at a time. Private addresses are refused, after redirects too. One that cannot be fetched is an
     error that says which.
+
+    Example: imagelake service downloader --next http://127.0.0.1:4000
     """
     _run("downloader", listen, api_key_file, max_mb, timeout, no_key=no_key, json=json, next_url=next_url, wait=wait,
          allow_private=allow_private)  # fmt: skip
@@ -86,7 +88,10 @@ def preprocessor(
     timeout: TimeOption = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Make the tensor of a classifier from encoded pictures, and give it, or what the next service makes of it."""
+    """Make the tensor of a classifier from encoded pictures, and give it, or what the next service makes of it.
+
+    Example: imagelake service preprocessor --next http://127.0.0.1:9000
+    """
     _run("preprocessor", listen, api_key_file, max_mb, timeout, no_key=no_key, json=json, next_url=next_url, wait=wait,
          model=model, models=models)  # fmt: skip
 
@@ -102,7 +107,10 @@ def classifier(
     timeout: TimeOption = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Classify prepared tensors, or encoded pictures: probabilities, and the best label."""
+    """Classify prepared tensors, or encoded pictures: probabilities, and the best label.
+
+    Example: imagelake service classifier --listen 127.0.0.1:9000
+    """
     _run("classifier", listen, api_key_file, max_mb, timeout, no_key=no_key, json=json, model=model, models=models)
 
 
@@ -118,7 +126,10 @@ def pipeline(
     timeout: TimeOption = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """All three in one process: addresses and pictures in, at one place; probabilities and labels out."""
+    """All three in one process: addresses and pictures in, at one place; probabilities and labels out.
+
+    Example: imagelake service pipeline, and then: imagelake classify photo.jpg --server http://127.0.0.1:3000
+    """
     _run("pipeline", listen, api_key_file, max_mb, timeout, no_key=no_key, json=json, model=model, models=models,
          allow_private=allow_private)  # fmt: skip
 

@@ -210,11 +210,6 @@ def _checked(options: ServeOptions) -> tuple[str, int]:
                 f"{host} can be reached from other machines, and there is no API key. Set IMAGELAKE_API_KEY or give "
                 "--api-key-file; or --no-key, to let everybody ask."
             )
-    if options.grpc is not None and access.tls is not None and not is_loopback(read_address(options.grpc)[0]):
-        raise InputError(
-            f"--grpc {options.grpc} has no TLS, and --tls-cert asks for it. Give --grpc an address such as "
-            "127.0.0.1:9001, and a proxy with TLS before it."
-        )
     if options.limits.body_budget < 2 * options.limits.max_body:
         raise InputError(
             f"--memory-mb {options.limits.body_budget >> 20} has no room for two requests of --max-mb "
@@ -253,7 +248,7 @@ def _grpc(site: Site, options: ServeOptions, guard: GuardOptions) -> AbstractAsy
     from imagelake.serve.oip_grpc import serving_grpc  # late: of the extra `grpc`
 
     host, port = read_address(options.grpc or "")
-    return serving_grpc(site, host, port, guard, grace_s=options.server.grace_s)
+    return serving_grpc(site, host, port, guard, grace_s=options.server.grace_s, tls=options.access.tls)
 
 
 @contextlib.contextmanager
@@ -280,7 +275,7 @@ def _open_lake(options: ServeOptions, stack: contextlib.ExitStack) -> LakeViewOf
     from imagelake.run.lake_view import open_lake_view
 
     opened = imagelake.open(options.lake)
-    view = open_lake_view(opened.tables, default=opened.default_model())
+    view = open_lake_view(opened.tables, default=opened.default_model(), max_pixels=options.limits.max_pixels)
     stack.callback(view.close)
     return view
 

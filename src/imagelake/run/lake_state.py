@@ -8,6 +8,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -95,7 +97,7 @@ class LakeState:
         best = min(ids, key=lambda name: (-(told.get(name, {}).get("score") or 0.0), name))
         return np.asarray(self.index.vectors_of([best])[0], np.float32)
 
-    def region_rows(self, ids: list[str]) -> dict[str, dict[str, object]]:
+    def region_rows(self, ids: list[str]) -> dict[str, dict[str, Any]]:
         """What the table of regions says of these."""
         if self.regions is None:
             return {}

@@ -62,7 +62,9 @@ class LakeView(Protocol):
             InputError: `k`, the box or the predicate is wrong.
         """
 
-    def search_vectors(self, vectors: NDArray[np.float32], *, k: int, where: str | None = None) -> Sequence[Sequence[Found]]:
+    def search_vectors(
+        self, vectors: NDArray[np.float32], *, k: int, where: str | None = None
+    ) -> Sequence[Sequence[Found]]:
         """The nearest to each vector, float32 [n, dimensions].
 
         Raises:

@@ -33,13 +33,6 @@ _ERRORS = {
 _OF_EVERY = ("401", "403", "429")
 _OF_POST = ("400", "404", "408", "413", "415", "503", "504")
 _OF_GET = ("400", "404", "503", "504")
-_OF_NO_PROTOCOL = {
-    "description": _ERRORS["400"],
-    "content": {
-        "application/json": {"schema": {"$ref": "#/components/schemas/Error"}},
-        "text/plain": {"schema": {"type": "string"}},
-    },
-}
 _BINARY = {"type": "string", "contentMediaType": "application/octet-stream"}
 _POSTS: dict[str, tuple[str, str, str]] = {
     "classify": ("What does a picture show?", "Classification", "Classes with their probabilities, the best first."),
@@ -174,7 +167,7 @@ def _gets() -> Part:
     part = {"206": whole | {"description": "The part of them that Range asks for."}}
     refused = _refusals(*_OF_GET)
     picture = {"200": whole, **part, **again, **refused, **_refusals("416")}
-    thumbnail = {"200": small, "206": small, **again, **refused, **_refusals("416"), "400": _OF_NO_PROTOCOL}
+    thumbnail = {"200": small, "206": small, **again, **refused, **_refusals("416")}
     return {
         "/api/images/{id}": {
             "get": {

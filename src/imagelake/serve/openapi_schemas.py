@@ -26,11 +26,11 @@ _LINKS_EXAMPLE = {
 }
 
 
-def _object(text: str, example: object = None, /, *, closed: bool = True, **properties: Schema) -> Schema:
-    """An object all of whose properties are there."""
+def _object(text: str, example: object = None, /, **properties: Schema) -> Schema:
+    """An object all of whose properties are there, and no others."""
     told: Schema = {"type": "object", "description": text, "required": list(properties)}
     told["properties"] = properties
-    told["additionalProperties"] = not closed
+    told["additionalProperties"] = False
     return told if example is None else told | {"examples": [example]}
 
 
@@ -110,14 +110,13 @@ SCHEMAS: dict[str, Schema] = {
     "Image": _object(
         "What the lake knows of an image: its columns, see the reference of the table `images`. JSON that came with "
         "the picture (EXIF, XMP, IPTC, the metadata of its source) is there as it was.",
-        closed=False,
         id=_ID_SCHEMA,
         uris={"type": ["array", "null"], "items": _TEXT},
         format={"type": ["string", "null"]},
         width={"type": ["integer", "null"]},
         height={"type": ["integer", "null"]},
         links={"$ref": "#/components/schemas/Links"},
-    ),
+    ) | {"additionalProperties": True},
     "Tensor": _object(
         "An input or output of a model, for GraphPipe and the Open Inference Protocol.",
         name=_TEXT,

@@ -18,8 +18,8 @@ class TensorInfo:
 
     Attributes:
         name: as requests call it.
-        dtype: NumPy's name of the type, such as `"float32"`; `"object"` for strings, which are bytes; `""` where any type and
-            shape will do, as a function of Python may take them.
+        dtype: NumPy's name of the type, such as `"float32"`; `"object"` for strings, which are bytes; `""`
+            where any type and shape will do, as a function of Python may take them.
         shape: its sides; -1 for a side of any length. The first is the batch, where the model has one.
         description: for people.
         pictures: of an input, that it also takes encoded pictures instead: an object array [n] of their bytes.
