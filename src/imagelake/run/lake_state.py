@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-
 from typing import Any
 
 import numpy as np

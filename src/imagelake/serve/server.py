@@ -12,6 +12,7 @@ import contextlib
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LAST_REQUESTS_S = 0.1  # after the last connection was accepted, for its request to arrive
 _CLOSING_S = 1.0  # for the other side of a closed connection to agree
 _POLL_S = 0.01
+_SWITCH_S = 1e-4  # threads of models wait no longer for the interpreter: a tenth more pictures a second than with 5 ms
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,13 @@ class HttpServer:
         """
         keep_freed_memory()
         config = self._uvicorn.config
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(self._serve(on_start))
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(self._serve(on_start))
+        finally:
+            sys.setswitchinterval(before)
 
     def stop(self, *, at_once: bool = False) -> None:
         """End as after SIGTERM, or, at once, as after SIGINT; may be called from any thread."""
