@@ -48,7 +48,7 @@ async def one(
 ) -> None:
     """One request on a connection that is free, or a new one; the time counts from when the request was due."""
     path, body, headers = raw(data)
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(body)}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     began = time.perf_counter()
     try:

@@ -157,6 +157,24 @@ def test_embed_gives_the_vector_that_the_lake_has(server, lake):
     assert server.post_form("/api/search", ("vector", text), ("k", "1"))[1]["matches"] == found["matches"]
 
 
+def test_a_box_is_as_good_as_the_part_alone(server):
+    """To classify, detect and embed: only what is inside counts, and boxes come back in the whole picture."""
+    whole = encode(np.concatenate([make_image(3), make_image(50)], axis=1), "PNG")
+    part = encode(make_image(50), "PNG")
+    inside, alone = (
+        server.post(f"/api/classify{box}", data)[1] for box, data in (("?box=0.5,0,1,1", whole), ("", part))
+    )
+    assert inside["predictions"] == alone["predictions"]
+    inside, alone = (server.post(f"/api/embed{box}", data)[1] for box, data in (("?box=0.5,0,1,1", whole), ("", part)))
+    np.testing.assert_allclose(inside["vector"], alone["vector"], atol=1e-5)
+    inside, alone = (server.post(f"/api/detect{box}", data)[1] for box, data in (("?box=0.5,0,1,1", whole), ("", part)))
+    assert len(inside["boxes"]) == len(alone["boxes"]) > 0
+    for found, expected in zip(inside["boxes"], alone["boxes"], strict=True):
+        left, top, right, bottom = expected["box"]
+        assert found["box"] == pytest.approx([0.5 + left / 2, top, 0.5 + right / 2, bottom], abs=1e-6)
+    assert server.post("/api/classify?box=0,0,1,1", b"no picture")[0] == 400
+
+
 def test_search_answers_what_the_lake_answers(server, lake):
     """The same matches, with links that work."""
     status, told = server.post("/api/search?k=4", DATA[2])

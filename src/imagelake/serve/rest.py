@@ -22,6 +22,7 @@ from imagelake.serve.guard import facts_of
 from imagelake.serve.json_answer import json_answer
 from imagelake.serve.lake_view import Found, LakeView
 from imagelake.serve.picture_answer import picture_answer
+from imagelake.serve.picture_part import cut_out, in_whole
 from imagelake.serve.receive_fields import Refusal
 from imagelake.serve.rest_answers import boxes_of, described, links_of, match_of, predictions_of, vector_of
 from imagelake.serve.rest_fields import Fields
@@ -32,9 +33,9 @@ from imagelake.serve.site import Site
 from imagelake.serve.waiting import answer_of
 
 TAKEN: dict[str, tuple[str, ...]] = {
-    "classify": ("model", "k", "min_score", "url", "id"),
-    "detect": ("model", "k", "min_score", "url", "id"),
-    "embed": ("model", "url", "id"),
+    "classify": ("model", "k", "min_score", "box", "url", "id"),
+    "detect": ("model", "k", "min_score", "box", "url", "id"),
+    "embed": ("model", "box", "url", "id"),
     "search": ("k", "where", "box", "exclude_self", "url", "id", "vector"),
 }
 """Which fields each of them takes."""
@@ -95,6 +96,7 @@ class _Door:
     downloads: DownloadOptions
     searching: Threads = field(default_factory=lambda: Threads(max(4, cores()), _WAITING, "the search"))
     reading: Threads = field(default_factory=lambda: Threads(4, _WAITING, "the lake"))
+    cutting: Threads = field(default_factory=lambda: Threads(cores(), _WAITING, "the parts of pictures"))
     fetching: Threads = field(default_factory=lambda: Threads(_FETCHING, _WAITING, "pictures of the web"))
 
     async def classify(self, request: Request) -> Response:
@@ -108,7 +110,8 @@ class _Door:
         names = ["boxes", "scores", "class_ids", "count"]
         fields, model, outputs, head = await self._infer(request, "detect", "detector", names)
         found = boxes_of(outputs, model.labels, fields.k or DEFAULT_K["detect"], fields.min_score or 0.0)
-        return json_answer(head | {"boxes": found})
+        boxes = [each | {"box": in_whole(each["box"], fields.box)} for each in found]
+        return json_answer(head | {"boxes": boxes})
 
     async def embed(self, request: Request) -> Response:
         """The vector of a picture."""
@@ -175,7 +178,7 @@ class _Door:
             facts.model = model.name
         asked = await self._with_picture(asked, request)
         pictures = np.empty(1, object)
-        pictures[0] = asked.picture
+        pictures[0] = await self._part_of(asked, request)
         name = next(info.name for info in model.inputs if info.pictures)
         began = time.perf_counter()
         timeout_s = self.site.limits.timeout_s
@@ -183,6 +186,14 @@ class _Door:
         found = await answer_of(future, request.receive)
         seconds = round(time.perf_counter() - began, 6)
         return asked.fields, model, found, {"model": model.name, "version": model.version, "seconds": seconds}
+
+    async def _part_of(self, asked: Asked, request: Request) -> bytes | None:
+        """The picture that is asked about, or what is inside the box of it."""
+        data, box, limits = asked.picture, asked.fields.box, self.site.limits
+        if data is None or box is None:
+            return data
+        cut = functools.partial(cut_out, data, box, limits.max_pixels)
+        return await self.cutting.run(cut, request.receive, limits.timeout_s)
 
     def _model(self, name: str | None, task: str) -> ServedModel:
         """The model that is named, or the first of the task.

@@ -157,8 +157,7 @@ FIELDS: dict[str, Field] = {
     ),
     "box": Field(
         _box, "left,top,right,bottom in 0..1 of the upright picture, left < right and top < bottom",
-        "Only what is inside this box of the picture is compared: left, top, right, bottom in 0..1 of the upright "
-        "picture.",
+        "Only what is inside this box of the picture counts: left, top, right, bottom in 0..1 of the upright picture.",
         {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}, "minItems": 4, "maxItems": 4},
         [0.5, 0, 1, 1],
     ),
