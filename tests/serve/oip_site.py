@@ -113,7 +113,8 @@ def serving(*models, limits=None, may_load=True):
     with Plane() as plane, socket.create_server(("127.0.0.1", 0)) as listening:
         for model in models:
             plane.load(model)
-        site = Site(plane, limits or Limits(), open_model=open_model if may_load else None)
+        loadable = (lambda: ("late",)) if may_load else tuple
+        site = Site(plane, limits or Limits(), open_model=open_model if may_load else None, loadable=loadable)
         config = uvicorn.Config(build_app(site), log_level="warning", lifespan="off", access_log=False)
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None

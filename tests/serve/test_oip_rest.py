@@ -316,6 +316,9 @@ def test_models_come_and_go_by_name():
         for parameters in {"config": "{}"}, {"file:1/model.onnx": "AAAA"}:
             status, answer = server.json("POST", "/v2/repository/models/late/load", {"parameters": parameters})
             assert (status, "away" in answer["error"]) == (400, True)
+        index = server.json("POST", "/v2/repository/index", b"")[1]
+        assert index[1:] == [{"name": "late", "version": "", "state": "UNAVAILABLE", "reason": "not loaded"}]
+        assert len(server.json("POST", "/v2/repository/index", {"ready": True})[1]) == 1
         assert server.json("POST", "/v2/repository/models/other/load", b"")[0] == 404
         assert server.json("POST", "/v2/repository/models/late/load", b"")[0] == 200
         index = server.json("POST", "/v2/repository/index", {"ready": True})[1]

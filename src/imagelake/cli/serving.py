@@ -124,6 +124,7 @@ def serve(options: ServeOptions) -> None:
         site = Site(
             plane, options.limits, lake=lake, metrics=metrics,
             open_model=(lambda name: _open_named(name, options)) if options.access.allow_load else None,
+            loadable=(lambda: _loadable(options)) if options.access.allow_load else tuple,
         )  # fmt: skip
         guard = _guard_options(options, host, log, tracing)
         beside = [] if options.grpc is None else [_grpc(site, options, guard)]
@@ -326,6 +327,12 @@ def _read_value_inputs(path: Path | None) -> dict[str, Any] | None:
     if not isinstance(read, dict):
         raise InputError(f"{path} holds no JSON object. {_VALUE_INPUTS}")
     return read
+
+
+def _loadable(options: ServeOptions) -> tuple[str, ...]:
+    from imagelake.serve.served_models import BUILT_IN
+
+    return (*BUILT_IN, *registry_of(options.models_folder).names())
 
 
 def _open_named(name: str, options: ServeOptions) -> ServedModel:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from imagelake.serve.oip_types import datatype_of
+from imagelake.serve.plane import Plane
 from imagelake.serve.served_model import ServedModel
 from imagelake.serve.statistics import BatchTally, ModelStatistics, Tally
 from imagelake.serve.tensor_info import TensorInfo
@@ -69,18 +70,23 @@ def _config_tensor(info: TensorInfo, model: ServedModel) -> dict[str, Any]:
     }
 
 
-def repository_index(states: Iterable[tuple[str, str, bool]], *, only_ready: bool = False) -> list[dict[str, str]]:
-    """The models that are served.
+def repository_index(plane: Plane, loadable: Sequence[str] = (), *, only_ready: bool = False) -> list[dict[str, str]]:
+    """The models that are served, and those that could be.
 
     Args:
-        states: of each its name, its version, and whether it is ready.
-        only_ready: leave out the others.
+        plane: the models that are served.
+        loadable: names of those that callers may load.
+        only_ready: leave out what is not ready.
     """
-    return [
+    names = plane.names()
+    states = [(name, version, plane.ready(name, version)) for name in names for version in plane.versions(name)]
+    served = [
         {"name": name, "version": version, "state": "READY" if ready else "UNAVAILABLE", "reason": ""}
         for name, version, ready in states
         if ready or not only_ready
     ]
+    others = () if only_ready else sorted(set(loadable) - set(names))
+    return served + [{"name": name, "version": "", "state": "UNAVAILABLE", "reason": "not loaded"} for name in others]
 
 
 def model_statistics(statistics: Sequence[ModelStatistics]) -> dict[str, Any]:

@@ -81,12 +81,10 @@ class Calls:
         return as_message("ModelStatisticsResponse", model_statistics(found))
 
     async def index(self, message: Any, _context: Any) -> Any:
-        """The models that are served."""
-        plane = self.site.plane
-        states = [
-            (name, version, plane.ready(name, version)) for name in plane.names() for version in plane.versions(name)
-        ]
-        return as_message("RepositoryIndexResponse", {"models": repository_index(states, only_ready=message.ready)})
+        """The models that are served, and those that callers may load."""
+        names = await asyncio.to_thread(self.site.loadable)  # it may look into a folder
+        found = repository_index(self.site.plane, names, only_ready=message.ready)
+        return as_message("RepositoryIndexResponse", {"models": found})
 
     async def load(self, message: Any, _context: Any) -> Any:
         """Load a model by its name, where callers may."""

@@ -130,11 +130,8 @@ class _Door:
         only_ready = asked.get("ready")
         if not isinstance(only_ready, bool | None):
             raise InputError('"ready" of the request must be true or false.')
-        plane = self.site.plane
-        states = [
-            (name, version, plane.ready(name, version)) for name in plane.names() for version in plane.versions(name)
-        ]
-        return json_answer(repository_index(states, only_ready=bool(only_ready)))
+        names = await asyncio.to_thread(self.site.loadable)  # it may look into a folder
+        return json_answer(repository_index(self.site.plane, names, only_ready=bool(only_ready)))
 
     async def load(self, request: Request) -> Response:
         open_model = self.site.open_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,7 @@ class Site:
         limits: of requests.
         lake: whose images are searched and shown; None: none is served.
         open_model: opens a model by its name, for callers who may load models; None: nobody may.
+        loadable: the names that `open_model` knows at present.
         server_name: as protocols tell it.
         version: of the server.
         metrics: where protocols may count what only they know; None: nothing is counted.
@@ -71,6 +72,7 @@ class Site:
     limits: Limits = field(default_factory=Limits)
     lake: LakeView | None = None
     open_model: Callable[[str], ServedModel] | None = None
+    loadable: Callable[[], Sequence[str]] = tuple
     server_name: str = "imagelake"
     version: str = __version__
     metrics: Metrics | None = None
