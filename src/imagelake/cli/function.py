@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from imagelake.cli.output import write_line, write_note
+from imagelake.cli.output import JsonOption, write_json, write_line, write_note
 from imagelake.errors import InputError
 
 _app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
@@ -44,6 +44,7 @@ def function(
         typer.Option(envvar="FN_LISTENER", metavar="unix:PATH", help="Where to listen.", show_default=False),
     ] = None,
     fn_format: Annotated[str, typer.Option("--format", envvar="FN_FORMAT", hidden=True)] = "http-stream",
+    json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Classify pictures as a function of an Fn platform.
 
@@ -66,25 +67,41 @@ def function(
     from imagelake.serve.function import FunctionOptions, run_function
 
     options = FunctionOptions(model or None, DownloadOptions(allow_private=allow_private, max_count=1))
-    run_function(listener, options, lambda: write_note(f"Listening at {listener}."))
+    told = listener
+    ready = (lambda: write_json({"listening": told})) if json else (lambda: write_note(f"Listening at {told}."))
+    run_function(listener, options, ready)
 
 
 @_app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to; it is made where there is none.", show_default=False)],
+    json: JsonOption = False,
 ) -> None:
-    """Write func.yaml and Dockerfile, from which `fn deploy` makes the function."""
+    """Write func.yaml and Dockerfile, from which `fn deploy` makes the function.
+
+    Example: imagelake function init classify
+    """
     from imagelake.serve.function_files import write_function_files
 
-    for path in write_function_files(folder):
-        write_line(str(path))
+    paths = [str(path) for path in write_function_files(folder)]
+    if json:
+        write_json({"files": paths})
+        return
+    for path in paths:
+        write_line(path)
 
 
 @_app.command()
-def prepare(model: ModelOption = None) -> None:
-    """Open the model once, so that what is built from its weights is there before the first call."""
+def prepare(model: ModelOption = None, json: JsonOption = False) -> None:
+    """Open the model once, so that what is built from its weights is there before the first call.
+
+    Example: imagelake function prepare
+    """
     from imagelake.serve.function import FunctionOptions, open_function_model
 
     opened = open_function_model(FunctionOptions(model or None))
-    write_line(f"{opened.name} is ready.")
+    if json:
+        write_json({"model": opened.name, "ready": True})
+    else:
+        write_line(f"{opened.name} is ready.")
     opened.close()
