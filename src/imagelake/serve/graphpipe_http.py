@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,10 @@ from imagelake.serve.request import Request
 from imagelake.serve.served_model import Answer, ServedModel
 from imagelake.serve.site import Site
 from imagelake.serve.tensor_info import TensorInfo, Tensors
+from imagelake.serve.waiting import answer_of
 
 _SMALL_BODY = 1024  # bytes: a request for metadata, which a model with a full queue answers too
 _FEW_STRINGS = 1000  # that are read or written without leaving the event loop
-_PATIENCE_S = 0.01  # after which it is worth looking whether the client still waits
 _ALLOWED = "GET, HEAD, POST"
 
 
@@ -165,46 +166,10 @@ def _in_order(model: ServedModel, answer: Tensors, asked: Sequence[str]) -> list
 
 async def _answer(request: Request, receive: Receive) -> Answer:
     """Wait for the plane; a client that goes away takes its request out of the queue."""
-    waiting: asyncio.Future[Answer] = asyncio.wrap_future(request)
-    watch = _Watch(receive, waiting)
-    timer = asyncio.get_running_loop().call_later(_PATIENCE_S, watch.begin)
     try:
-        return await waiting
-    except asyncio.CancelledError:
-        if watch.gone:
-            raise ClientDisconnect from None
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise  # the server itself ends
+        return await answer_of(request, receive)
+    except CancelledError:
         raise BusyError("The model was closed before it could answer. Send it again.") from None
-    finally:
-        timer.cancel()
-        watch.end()
-        waiting.cancel()  # and with it the request in the plane
-
-
-class _Watch:
-    """Looks whether the client is still there, while it waits for long; most answers come before it begins."""
-
-    def __init__(self, receive: Receive, waiting: asyncio.Future[Answer]) -> None:
-        self.gone = False
-        self._receive = receive
-        self._waiting = waiting
-        self._task: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        self._task = asyncio.create_task(self._look())
-
-    def end(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _look(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._waiting.done():
-            self.gone = True
-            self._waiting.cancel()
 
 
 async def _send(send: Send, message: Encoded) -> None:

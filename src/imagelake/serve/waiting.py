@@ -11,6 +11,8 @@ from starlette.types import Receive
 
 Answer = TypeVar("Answer")
 
+_PATIENCE_S = 0.05  # most answers come before it is worth looking whether the caller is still there
+
 
 async def answer_of(future: concurrent.futures.Future[Answer], receive: Receive) -> Answer:
     """What a future gives. It is cancelled where the caller goes away before, or the server drops the request.
@@ -24,9 +26,12 @@ async def answer_of(future: concurrent.futures.Future[Answer], receive: Receive)
         concurrent.futures.CancelledError: somebody else cancelled the future.
     """
     answering = asyncio.wrap_future(future)
-    leaving = asyncio.ensure_future(_leave(receive))
+    leaving: asyncio.Task[None] | None = None
     try:
-        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answering,), timeout=_PATIENCE_S)
+        if not answering.done():
+            leaving = asyncio.create_task(_leave(receive))
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
             raise ClientDisconnect
         if answering.cancelled():
@@ -35,7 +40,8 @@ async def answer_of(future: concurrent.futures.Future[Answer], receive: Receive)
     finally:
         future.cancel()  # where it is done, this does nothing
         answering.cancel()
-        leaving.cancel()
+        if leaving is not None:
+            leaving.cancel()
 
 
 async def _leave(receive: Receive) -> None:
