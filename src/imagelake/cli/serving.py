@@ -120,7 +120,7 @@ def serve(options: ServeOptions) -> None:
             stack.callback(tracing.close)
         metrics = Metrics()
         plane = stack.enter_context(Plane(metrics, options.batch))
-        lake = _open_lake(options, stack)
+        lake, page = _open_lake(options, stack)
         site = Site(
             plane, options.limits, lake=lake, metrics=metrics,
             open_model=(lambda name: _open_named(name, options)) if options.access.allow_load else None,
@@ -128,7 +128,7 @@ def serve(options: ServeOptions) -> None:
         )  # fmt: skip
         guard = _guard_options(options, host, log, tracing)
         beside = [] if options.grpc is None else [_grpc(site, options, guard)]
-        _Process(options, site, listening, guard, server_options, beside).run()
+        _Process(options, site, listening, guard, server_options, beside, page).run()
 
 
 class _Process:
@@ -142,11 +142,12 @@ class _Process:
         guard: GuardOptions,
         server_options: ServerOptions,
         beside: Sequence[AbstractAsyncContextManager[str]],
+        page: Sequence[Any],
     ) -> None:
         self._options = options
         self._site = site
         self._address = address_of(listening, "https" if server_options.tls else "http")
-        self._server = HttpServer(build_app(site, guard), listening, site.lifecycle, server_options, beside)
+        self._server = HttpServer(build_app(site, guard, page), listening, site.lifecycle, server_options, beside)
         self._loading: threading.Thread | None = None
         self._failed: BaseException | None = None
 
@@ -270,15 +271,19 @@ def _logging(options: ServeOptions) -> Iterator[RequestLog]:
         log.close()
 
 
-def _open_lake(options: ServeOptions, stack: contextlib.ExitStack) -> LakeViewOfTables | None:
+def _open_lake(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[LakeViewOfTables | None, Sequence[Any]]:
+    """The search of the lake, and the page of it."""
     if options.lake is None:
-        return None
+        return None, []
+    from imagelake.gallery.gallery import Gallery
     from imagelake.run.lake_view import open_lake_view
 
     opened = imagelake.open(options.lake)
     view = open_lake_view(opened.tables, default=opened.default_model(), max_pixels=options.limits.max_pixels)
     stack.callback(view.close)
-    return view
+    from imagelake.web import page
+
+    return view, page.routes(Gallery(opened.tables, view))
 
 
 def _opened(options: ServeOptions, site: Site) -> Iterator[ServedModel]:

@@ -1,0 +1,39 @@
+"""What every view of the page needs: what the lake is, and thumbnails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from imagelake import __version__
+from imagelake.gallery.gallery import Gallery
+from imagelake.web.answers import route
+
+_KEPT = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+
+def routes(gallery: Gallery) -> list[BaseRoute]:
+    """`about` and `thumbnail/ID`."""
+
+    def about(request: Request) -> dict[str, Any]:
+        del request
+        return {
+            "version": __version__,
+            "name": gallery.tables.root.rstrip("/").rpartition("/")[2],
+            "images": len(gallery.catalog()),
+            "search": gallery.view is not None,
+            "write": False,
+        }
+
+    def thumbnail(request: Request) -> Response:
+        rows = gallery.catalog().rows_of([request.path_params["id"]])
+        data = gallery.thumbnail(int(rows[0])) if rows[0] >= 0 else None
+        if data is None:
+            raise HTTPException(404, "The lake has no such image, or no thumbnail of it.")
+        return Response(data, headers=_KEPT, media_type="image/jpeg")
+
+    return [route("/about", about), route("/thumbnail/{id}", thumbnail)]

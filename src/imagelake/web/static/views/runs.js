@@ -1,0 +1,10 @@
+// The view "runs".
+
+import { h } from "../core/dom.js";
+import { t } from "../core/texts.js";
+
+/** Build the view in a section; `known` is what the server told of itself. */
+export function mount(section, known) {
+  section.append(h("p", { class: "hint" }, t("core.runs")));
+  return { update() {} };
+}
