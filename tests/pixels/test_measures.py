@@ -12,7 +12,7 @@ from imagelake.pixels.decode import decode_rgb
 from imagelake.pixels.describe import describe
 from imagelake.pixels.figures import WORKING_SIDE, measure
 from imagelake.pixels.grid import Cell, draw_grid, save_png
-from imagelake.pixels.hashing import hamming_distance, perceptual_hash
+from imagelake.pixels.hashing import hamming_distance, hash_luma, perceptual_hash
 from imagelake.pixels.reduction import reduce_to, reduced_size
 from imagelake.pixels.thumbnail import encode_jpeg, thumbnail
 from pictures import every_picture, mean_difference, save, scene
@@ -61,6 +61,17 @@ def test_figures_hold_between_sizes():
     assert large.brightness == pytest.approx(small.brightness, abs=1)
     assert large.contrast == pytest.approx(small.contrast, rel=0.03)
     assert large.sharpness == pytest.approx(small.sharpness, rel=0.35)
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_a_hash_is_of_the_lowest_cosine_coefficients(size):
+    """Each bit says whether one of the lowest 8 x 8 coefficients of the 32 x 32 picture is above their median."""
+    for seed in range(20):
+        luma = np.random.default_rng(seed).integers(0, 256, (32, 32), dtype=np.uint8)
+        lowest = cv2.dct(luma.astype(np.float32))[:8, :8].ravel()
+        bits = "".join("01"[int(value > np.median(lowest) + 0.01)] for value in lowest)
+        each = size // 32
+        assert f"{hash_luma(luma.repeat(each, 0).repeat(each, 1)):064b}" == bits
 
 
 def test_copies_hash_alike_and_strangers_do_not():

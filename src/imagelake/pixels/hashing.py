@@ -47,7 +47,7 @@ def _basis(side: int) -> NDArray[np.float32]:
     area, pixel = np.arange(_HASH_SIDE)[:, np.newaxis] / _HASH_SIDE, np.arange(side)[np.newaxis] / side
     overlap = np.minimum(area + 1 / _HASH_SIDE, pixel + 1 / side) - np.maximum(area, pixel)
     averages = np.maximum(overlap, 0) * _HASH_SIDE
-    cosines = cv2.dct(np.eye(_HASH_SIDE))[:_KEPT]
+    cosines = cv2.dct(np.eye(_HASH_SIDE), flags=cv2.DCT_ROWS).T[:_KEPT]  # of rows: of the whole it would be itself
     return np.asarray(cosines @ averages, np.float32)
 
 

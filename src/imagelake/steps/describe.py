@@ -12,7 +12,7 @@ from imagelake.pixels.describe import describe
 from imagelake.pixels.quality import NEW_COLUMNS, flags_of
 from imagelake.steps.step import Function
 
-FINGERPRINT = "describe-2"  # raised when the same bytes would be described otherwise
+FINGERPRINT = "describe-3"  # raised when the same bytes would be described otherwise
 
 
 _DESCRIPTION = pa.struct(schemas.DESCRIPTION)
