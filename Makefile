@@ -13,6 +13,7 @@ demo: $(VENV)/demo
 	$(BIN)/imagelake demo --out demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: $(VENV)/dev $(VENV)/kserve/ready
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || echo "No browser: the page is not tested. Install the Debian package chromium to test it."
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/dev

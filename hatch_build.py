@@ -24,10 +24,12 @@ class CompileNative(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile; say so where that cannot be done, and go on."""
-        del version
+        """Compile, or say so where that cannot be done, and go on; take the notebooks along."""
         if self.target_name != "wheel":
             return
+        if version != "editable":
+            for name in ("image_search", "lakehouse"):  # what `imagelake notebook` opens
+                build_data["force_include"][f"examples/{name}.ipynb"] = f"imagelake/examples/{name}.ipynb"
         library = Path(self.root) / NATIVE / "_scan.so"
         if compile_native(library, sorted((Path(self.root) / NATIVE).glob("*.c"))):
             build_data["artifacts"].append(str(NATIVE / "_scan.so"))

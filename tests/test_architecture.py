@@ -69,6 +69,7 @@ HOMES: dict[str, set[str]] = {
     "reverse_geocode": {"run/places.py"},  # of the extra `geo`
     "adbc_driver_manager": {"sources/postgres_server.py"},  # of the extra `postgres`
     "adbc_driver_postgresql": {"sources/postgres_server.py"},
+    "umap": {"gallery/umap_layout.py"},  # of the extra `umap`
     "torch": {"search/gpu.py", "run/knn_contenders.py", "models/import_torch.py"},  # of the extras `gpu` and `torch`
     "sklearn": {"models", "run/knn_contenders.py"},
     "faiss": {"run/knn_contenders.py"},

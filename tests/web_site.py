@@ -91,6 +91,19 @@ def build_lake(folder: Path) -> Path:
     return folder / "page.lake"
 
 
+def built_from(photos: Path, names: list, lake: Path) -> Path:
+    """A lake of a picture under each name, and a smaller copy of it as `again NAME`; gives the lake's folder."""
+    photos.mkdir()
+    for number, name in enumerate(names):
+        picture = Image.fromarray(draw("temple", number + 1))
+        picture.save(photos / name, quality=90)
+        picture.resize((240, 180)).save(photos / f"again {name}", quality=80)
+    opened = imagelake.open(lake, create=True)
+    opened.ingest(photos)
+    opened.extract()
+    return lake
+
+
 def _position(latitude: float, longitude: float) -> dict:
     def parts(value: float) -> tuple:
         return (int(value), int(value * 60 % 60), round(value * 3600 % 60, 3))

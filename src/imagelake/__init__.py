@@ -21,6 +21,7 @@ from imagelake.errors import ImagelakeError
 if TYPE_CHECKING:
     from imagelake.api import Lake, extract_source
     from imagelake.api import open_lake as open  # noqa: A004  (imagelake.open reads well, and nobody imports it bare)
+    from imagelake.gallery.notebook_html import Matches
     from imagelake.lake.info import LakeInfo
     from imagelake.models.manifest import Manifest
     from imagelake.models.zoo import manifest as model
@@ -55,6 +56,7 @@ __all__ = [
     "LakeInfo",
     "Manifest",
     "Match",
+    "Matches",
     "Pipeline",
     "PlacesReport",
     "Progress",
@@ -83,6 +85,7 @@ _HOMES = {
     "LakeInfo": ("imagelake.lake.info", "LakeInfo"),
     "Manifest": ("imagelake.models.manifest", "Manifest"),
     "Match": ("imagelake.run.search", "Match"),
+    "Matches": ("imagelake.gallery.notebook_html", "Matches"),
     "Pipeline": ("imagelake.steps.pipeline", "Pipeline"),
     "PlacesReport": ("imagelake.run.places", "PlacesReport"),
     "QualityOptions": ("imagelake.run.quality", "QualityOptions"),

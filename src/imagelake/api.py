@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from imagelake.files import display_name, path_to_uri
+from imagelake.gallery.notebook_html import Matches, lake_html
 from imagelake.lake import info, sql
 from imagelake.lake.tables import Tables, open_tables
 from imagelake.models.embedder import settle_default
@@ -25,7 +26,7 @@ from imagelake.run.places import PlacesReport
 from imagelake.run.progress import Progress
 from imagelake.run.quality import QualityOptions, QualityReport
 from imagelake.run.runs import RunInfo
-from imagelake.run.search import Match, Searcher, SearchOptions, random_ids, read_query
+from imagelake.run.search import Searcher, SearchOptions, random_ids, read_query
 from imagelake.run.tags import TagReport
 from imagelake.search.index import ExactIndex
 from imagelake.sources.open import open_source
@@ -43,6 +44,10 @@ class Lake:
     def root(self) -> str:
         """The folder or the bucket address of the lake."""
         return self.tables.root
+
+    def _repr_html_(self) -> str:
+        """What is in the lake and its newest images, for a notebook."""
+        return lake_html(self.tables)
 
     def ingest(
         self, source: str | os.PathLike[str] | Source, progress: Progress | None = None, *, new_only: bool = False
@@ -144,8 +149,10 @@ class Lake:
         codes: bool = False,
         coder: str | None = None,
         rerank: int = 0,
-    ) -> list[Match]:
+    ) -> Matches:
         """The `k` images nearest to a picture (a path, or a picture's bytes): exact, ordered by (distance, id).
+
+        What it gives is a list of `Match`, which shows the pictures in a notebook.
 
         Args:
             picture: the query. One that is itself in the lake is its own first match, at distance 0.
@@ -163,24 +170,25 @@ class Lake:
         """
         data = picture if isinstance(picture, bytes) else read_query(picture)
         options = SearchOptions(k, where, exclude_self, embedding_set, codes, coder, rerank)
-        return self._searcher(options).by_bytes(data)
+        return Matches(self._searcher(options).by_bytes(data), self.tables, data)
 
     def search_grid(
         self, picture: str | os.PathLike[str], out: str | os.PathLike[str], options: SearchOptions
-    ) -> list[Match]:
+    ) -> Matches:
         """Like `search`, and draws the query and its matches into the PNG `out`."""
         data = read_query(picture)
         matches = self._searcher(options).by_bytes(data)
         name = display_name(path_to_uri(picture))
         grid.save_grid(self.tables, [grid.Answer(name, None, data, matches)], out)
-        return matches
+        return Matches(matches, self.tables, data)
 
     def search_random(
         self, count: int, options: SearchOptions, *, seed: int | None = None, out: str | os.PathLike[str] | None = None
-    ) -> dict[str, list[Match]]:
+    ) -> dict[str, Matches]:
         """The matches of `count` random images of the lake, by the image's id; drawn into the PNG `out` if given."""
         searcher = self._searcher(options)
-        found = {name: searcher.by_id(name) for name in random_ids(self.tables, searcher.vectors, count, seed)}
+        chosen = random_ids(self.tables, searcher.vectors, count, seed)
+        found = {name: Matches(searcher.by_id(name), self.tables, name) for name in chosen}
         if out is not None:
             names = {name: grid.name_of(self.tables, name) for name in found}
             grid.save_grid(self.tables, [grid.Answer(names[n], n, None, found[n]) for n in found], out)

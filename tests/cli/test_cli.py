@@ -16,6 +16,7 @@ from pictures import encode, make_image
 
 VERBS = [
     "demo",
+    "notebook",
     "datasets get",
     "ingest",
     "receive",
@@ -35,6 +36,7 @@ VERBS = [
     "duplicates",
     "quality",
     "places",
+    "map",
     "tag",
     "export",
     "info",

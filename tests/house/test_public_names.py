@@ -23,6 +23,7 @@ PUBLIC = {
     "LakeInfo",
     "Manifest",
     "Match",
+    "Matches",
     "Pipeline",
     "PlacesReport",
     "Progress",

@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from imagelake.cli.output import JsonOption, write_json, write_line, write_table
+from imagelake.cli.page_opening import has_desktop, is_interactive
 
 _NEXT = """
 Next:
+  {command} serve --lake {lake}
   {command} info --lake {lake}
   {command} search YOUR_PICTURE.jpg --lake {lake} --grid found.png
   {command} sql "select format, count(*) from images group by 1" --lake {lake}
@@ -29,9 +31,14 @@ def register(app: typer.Typer) -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="The folder that everything is put into.")] = Path("demo"),
     photos: Annotated[Path | None, typer.Option(help="Your own folder of pictures.", show_default=False)] = None,
+    open_page: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", show_default=False,
+                     help="Serve the page of the lake at the end, and open it.  [default: in a terminal]"),
+    ] = None,
     json: JsonOption = False,
-) -> None:
-    """Run the whole job on sample photos, or on your own folder.
+) -> None:  # fmt: skip
+    """Run the whole job on sample photos, or on your own folder; then look at it on a page.
 
     \b
     Example:
@@ -61,6 +68,16 @@ def demo(
         f"Lake:  {report.lake}\nGrid:  {report.grid}  <- open this: five random pictures and their nearest"
     )
     write_line(_NEXT.format(lake=report.lake, command=_command()))
+    if is_interactive() if open_page is None else open_page:
+        _serve(report.lake)
+
+
+def _serve(lake: str) -> None:
+    """Serve the page of the lake until Ctrl-C."""
+    from imagelake.cli.serving import ServeOptions, serve  # late: it loads what --help does not need
+
+    write_line("\nServing the page of the lake; Ctrl-C ends it.")
+    serve(ServeOptions(lake=lake, listen="127.0.0.1:0", log_level="warning", open_page=has_desktop()))
 
 
 def _command() -> str:

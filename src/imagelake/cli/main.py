@@ -22,6 +22,7 @@ from imagelake.cli import (
     ingest,
     inspect,
     models,
+    notebook,
     places,
     quality,
     receive,
@@ -32,6 +33,7 @@ from imagelake.cli import (
     tag,
     upkeep,
 )
+from imagelake.cli import map as map_verb
 from imagelake.cli.output import write_line, write_note
 from imagelake.errors import ImagelakeError
 
@@ -44,6 +46,7 @@ app = typer.Typer(
 )
 for _module in (
     demo,
+    notebook,
     datasets,
     ingest,
     receive,
@@ -58,6 +61,7 @@ for _module in (
     duplicates,
     quality,
     places,
+    map_verb,
     tag,
     export,
     models,

@@ -67,6 +67,15 @@ def serve(
                      help="Callers may load and unload models by name: the built-in ones, and those of --models.")
     ] = False,
     open_metrics: Annotated[bool, typer.Option("--open-metrics", help="/metrics needs no key.")] = False,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Whoever shows a key may tag and add images on the page of the lake.")
+    ] = False,
+    open_page: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", show_default=False,
+                     help="Open the page of the lake in a browser.  [default: where this terminal has a desktop]"),
+    ] = None,
     rate_limit: Annotated[
         float | None,
         typer.Option(min=0.001, metavar="N", help="Requests a second of each key, or each address without keys.",
@@ -129,10 +138,11 @@ def serve(
         bool, typer.Option("--json", help="Log in JSON, and print one JSON object on stdout when it is ready.")
     ] = False,
 ) -> None:  # fmt: skip
-    """Serve models, and the search of a lake, over HTTP and gRPC.
+    """Serve models, and a lake with its page, over HTTP and gRPC.
 
-    Speaks GraphPipe, the Open Inference Protocol of KServe and Triton, and a REST interface for people, whose page is
-    /docs. Without --model, the default model classifies and embeds pictures. Without an API key, only this machine
+    Speaks GraphPipe, the Open Inference Protocol of KServe and Triton, and a REST interface, which /docs describes.
+    With --lake, browsers get a page to look at the lake, search it and, with --write, edit it. Without --model, the
+    default model classifies and embeds pictures. Without an API key, only this machine
     may ask. SIGTERM and Ctrl-C finish what was accepted; a second one ends at once.
 
     The environment variables of the first GraphPipe servers count where an option is not given: GP_MODEL, GP_INPUTS,
@@ -142,10 +152,12 @@ def serve(
     Examples:
       imagelake serve
       imagelake serve --lake photos.lake --listen 127.0.0.1:8000
+      IMAGELAKE_API_KEY=... imagelake serve --lake photos.lake --write
       imagelake serve --model squeezenet.onnx --value-inputs value_inputs.json --cache
       IMAGELAKE_API_KEY=... imagelake serve --listen 0.0.0.0:9000 --tls-cert cert.pem --tls-key key.pem
       curl -H 'Content-Type: image/jpeg' --data-binary @photo.jpg http://127.0.0.1:9000/api/classify
     """
+    from imagelake.cli.page_opening import has_desktop
     from imagelake.cli.serving import Access, Bare, ServeOptions  # late: --help needs none of them
     from imagelake.cli.serving import serve as serve_all
     from imagelake.serve.plane import BatchOptions
@@ -162,6 +174,7 @@ def serve(
         allow_load=allow_load,
         open_metrics=open_metrics,
         rate_limit=rate_limit,
+        write=write,
         tls=(tls_cert, tls_key) if tls_cert is not None and tls_key is not None else None,
     )
     batch = BatchOptions(
@@ -189,6 +202,7 @@ def serve(
             log_level=log_level,
             json=json,
             otlp=otlp,
+            open_page=lake is not None and (has_desktop() if open_page is None else open_page),
         )
     )
 

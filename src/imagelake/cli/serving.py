@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import imagelake
 from imagelake.cli.models_add import registry_of
 from imagelake.cli.output import write_json, write_note
+from imagelake.cli.page_opening import tell_page
 from imagelake.cli.serve_example import example, tensors_of
+from imagelake.cli.served_lake import NO_VECTORS, open_gallery, page_routes
 from imagelake.errors import InputError
 from imagelake.serve.api_keys import Keys
 from imagelake.serve.app import build_app
@@ -30,11 +31,9 @@ from imagelake.serve.plane import BatchOptions, Plane, ServedModel
 from imagelake.serve.rate_limit import RateLimit
 from imagelake.serve.request_log import LineWriter, LogHandler, RequestLog
 from imagelake.serve.server import HttpServer, ServerOptions, tls_context
+from imagelake.serve.sessions import Sessions
 from imagelake.serve.site import Limits, Site
 from imagelake.serve.tracing import Tracing
-
-if TYPE_CHECKING:
-    from imagelake.run.lake_view import LakeViewOfTables
 
 _LOGGERS = {
     "imagelake": logging.INFO,
@@ -71,6 +70,7 @@ class Access:
         allow_load: whether callers may load and unload models.
         open_metrics: whether /metrics needs no key.
         rate_limit: requests a second of each key; None: any number.
+        write: whether callers may change the lake, on the page.
         tls: certificate and key; None: plain HTTP.
     """
 
@@ -80,6 +80,7 @@ class Access:
     allow_load: bool = False
     open_metrics: bool = False
     rate_limit: float | None = None
+    write: bool = False
     tls: tuple[Path, Path] | None = None
 
 
@@ -100,6 +101,7 @@ class ServeOptions:
     log_level: str = "info"
     json: bool = False
     otlp: str | None = None
+    open_page: bool = False
 
 
 def serve(options: ServeOptions) -> None:
@@ -120,13 +122,15 @@ def serve(options: ServeOptions) -> None:
             stack.callback(tracing.close)
         metrics = Metrics()
         plane = stack.enter_context(Plane(metrics, options.batch))
-        lake, page = _open_lake(options, stack)
+        gallery = stack.enter_context(open_gallery(options.lake, options.limits.max_pixels)) if options.lake else None
         site = Site(
-            plane, options.limits, lake=lake, metrics=metrics,
+            plane, options.limits, lake=gallery.view if gallery else None, metrics=metrics,
+            why_no_lake=NO_VECTORS if gallery else Site.why_no_lake,
             open_model=(lambda name: _open_named(name, options)) if options.access.allow_load else None,
             loadable=(lambda: _loadable(options)) if options.access.allow_load else tuple,
         )  # fmt: skip
         guard = _guard_options(options, host, log, tracing)
+        page = page_routes(gallery, site, guard.sessions) if gallery else []
         beside = [] if options.grpc is None else [_grpc(site, options, guard)]
         _Process(options, site, listening, guard, server_options, beside, page).run()
 
@@ -195,6 +199,8 @@ class _Process:
             return
         write_note(f"Listening on {self._address}" + (f", gRPC on {given[0]}" if given else "") + ". Ctrl-C ends it.")
         write_note(f"Serving {', '.join(names)}" + (f" and the lake {options.lake}" if options.lake else "") + ".")
+        if options.lake:
+            tell_page(self._address, open_it=options.open_page, keyed=options.access.keys is not None)
         models = [plane.model(name) for name in sorted(names, key=lambda name: name != plane.default)]
         for model in models:
             if model.task == "tensors":
@@ -212,6 +218,13 @@ def _checked(options: ServeOptions) -> tuple[str, int]:
                 f"{host} can be reached from other machines, and there is no API key. Set IMAGELAKE_API_KEY or give "
                 "--api-key-file; or --no-key, to let everybody ask."
             )
+    if access.write and access.keys is None:
+        raise InputError(
+            "--write lets people change the lake, and there is no API key. Set IMAGELAKE_API_KEY or give "
+            "--api-key-file; the page asks for the key."
+        )
+    if access.write and options.lake is None:
+        raise InputError("--write lets people change a lake, and none is served. Give one: --lake PLACE.")
     if options.limits.body_budget < 2 * options.limits.max_body:
         raise InputError(
             f"--memory-mb {options.limits.body_budget >> 20} has no room for two requests of --max-mb "
@@ -241,6 +254,8 @@ def _guard_options(options: ServeOptions, host: str, log: RequestLog, tracing: T
         check_host=access.keys is None and is_loopback(host),
         origins=read_origins(list(access.allow_origin)),
         rate_limit=None if limit is None else RateLimit(limit, burst=limit),
+        page=options.lake is not None,
+        sessions=Sessions(access.keys, write=access.write) if access.keys is not None else None,
         log=log,
         tracing=tracing,
     )
@@ -269,21 +284,6 @@ def _logging(options: ServeOptions) -> Iterator[RequestLog]:
         for name in _LOGGERS:
             logging.getLogger(name).removeHandler(handler)
         log.close()
-
-
-def _open_lake(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[LakeViewOfTables | None, Sequence[Any]]:
-    """The search of the lake, and the page of it."""
-    if options.lake is None:
-        return None, []
-    from imagelake.gallery.gallery import Gallery
-    from imagelake.run.lake_view import open_lake_view
-
-    opened = imagelake.open(options.lake)
-    view = open_lake_view(opened.tables, default=opened.default_model(), max_pixels=options.limits.max_pixels)
-    stack.callback(view.close)
-    from imagelake.web import page
-
-    return view, page.routes(Gallery(opened.tables, view))
 
 
 def _opened(options: ServeOptions, site: Site) -> Iterator[ServedModel]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING
 
+from imagelake.errors import ImagelakeError
 from imagelake.gallery.catalog import Catalog, read_catalog
+from imagelake.gallery.orders import prepare
+from imagelake.gallery.text_filter import prepare_text
 
 if TYPE_CHECKING:
     from imagelake.lake.tables import Tables
     from imagelake.run.lake_view import LakeViewOfTables
 
-_LOOK_S = 1.0  # how often the table is looked at
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 1.0  # how often the tables are looked at
+_SHARE = 0.1  # of the time, at most, goes into following what changes all the time
+_PATIENCE_S = 0.5  # how long whoever saw a change waits for it; a larger lake's comes later
 
 
 class Gallery:
     """What the page shows of a lake. Every part of it is a function that takes this, in a file of its own.
+
+    The images are read beside those that are shown, in a thread that ends when they are there; a process that ends
+    waits for it, for half a read cannot be cut off safely.
 
     A class because it keeps what is open.
 
@@ -29,19 +40,71 @@ class Gallery:
         self.tables = tables
         self.view = view
         self._lock = threading.Lock()
-        self._catalog = read_catalog(tables)
-        self._look_at = time.monotonic() + _LOOK_S
+        self._look_at = 0.0
+        self._catalog: Catalog | None = None
+        self._reading: Future[Catalog] | None = None
+        with self._lock:
+            self._read()
 
     def catalog(self) -> Catalog:
-        """The images as they are now, or were a second ago."""
-        with self._lock:
-            if time.monotonic() >= self._look_at:
-                if self.tables.images.fingerprint() != self._catalog.mark:
-                    self._catalog = read_catalog(self.tables)
-                self._look_at = time.monotonic() + _LOOK_S
-            return self._catalog
+        """The images as they are now, or were a moment ago.
 
-    def thumbnail(self, row: int) -> bytes | None:
+        A request that asks twice may get two: take it once, and hand it to the functions that take one.
+
+        Raises:
+            LakeError: they cannot be read, and never could.
+        """
+        with self._lock:
+            known, reading = self._catalog, self._reading
+            if reading is None and (known is None or time.monotonic() >= self._look_at):
+                reading = self._read()
+        if known is None:
+            return reading.result() if reading is not None else self.catalog()
+        if reading is not None:
+            wait([reading], timeout=_PATIENCE_S)
+        return self._catalog or known
+
+    def thumbnail(self, row: int, catalog: Catalog | None = None) -> bytes | None:
         """The small JPEG of an image of the catalog; None where it was deleted or has none."""
-        found = self.tables.images.take([int(self.catalog().row_ids[row])], ["thumbnail"]).to_pylist()
+        row_id = int((catalog or self.catalog()).row_ids[row])
+        found = self.tables.images.take([row_id], ["thumbnail"]).to_pylist()
         return found[0]["thumbnail"] if found else None
+
+    def _read(self) -> Future[Catalog]:
+        """Begin to read; called with the lock."""
+        reading: Future[Catalog] = Future()
+        self._reading = reading
+        threading.Thread(target=self._follow, args=(reading,), name="imagelake-catalog").start()
+        return reading
+
+    def _follow(self, reading: Future[Catalog]) -> None:
+        before, began = self._catalog, time.monotonic()
+        found = before
+        failure: Exception | None = None
+        try:
+            found = read_catalog(self.tables, before)
+        except (ImagelakeError, OSError) as error:
+            failure = error
+            _LOG.warning("the lake cannot be read: %s", error)
+        except Exception as error:  # noqa: BLE001  (what was read before goes on being shown)
+            failure = error
+            _LOG.exception("the lake could not be followed")
+        now = time.monotonic()
+        with self._lock:
+            self._catalog, self._reading = found, None
+            self._look_at = now + max(_LOOK_S, (now - began) / _SHARE) if found is not None else now
+        if found is not None:
+            reading.set_result(found)
+        elif failure is not None:
+            reading.set_exception(failure)
+        if found is not None and found is not before:
+            self._prepare(found, before)
+
+    def _prepare(self, found: Catalog, before: Catalog | None) -> None:
+        """Make what lists and words need, so that nobody waits for it."""
+        try:
+            prepare(found)
+            if threading.main_thread().is_alive():  # else the process ends, and nobody asks any more
+                prepare_text(self.tables, found, before)
+        except (ImagelakeError, OSError) as error:
+            _LOG.warning("the words of the lake cannot be read: %s", error)

@@ -111,15 +111,30 @@ class Tables:
         """The set of binary codes `name`, created where it is missing."""
         return table.create(self._address(f"codes/{name}"), columns)
 
+    def projection_sets(self) -> list[str]:
+        """The names of the embedding sets that were drawn as points in a plane, sorted."""
+        below = f"{self.root}/projections"
+        sets = table.names_below(below) if is_remote(below) else _names_below(Path(below))
+        return [name for name in sets if self.projections(name).exists()]
+
+    def projections(self, name: str) -> Table:
+        """The points of the embedding set `name`; the table may be missing, for anybody may delete it."""
+        return Table(self._address(f"projections/{name}"))
+
+    def create_projections(self, name: str, columns: pa.Schema) -> Table:
+        """The points of the embedding set `name`, created where they are missing."""
+        return table.create(self._address(f"projections/{name}"), columns)
+
     def index_folder(self, name: str) -> Path | None:
         """Where the search index of an embedding set is kept, or None where the lake is in a bucket."""
         return None if is_remote(self.root) else Path(self.root) / "indexes" / name
 
     def all(self) -> dict[str, Table]:
-        """Every table by the name that SQL knows it under: `embeddings/NAME`, `codes/NAME` and the fixed ones."""
+        """Every table by the name that SQL knows it under: `embeddings/NAME`, `codes/NAME`, ... and the fixed ones."""
         tables = {name: Table(self._address(name)) for name in _FIXED}
         tables |= {f"embeddings/{name}": self.embeddings(name) for name in self.embedding_sets()}
-        return tables | {f"codes/{name}": self.codes(name) for name in self.code_sets()}
+        tables |= {f"codes/{name}": self.codes(name) for name in self.code_sets()}
+        return tables | {f"projections/{name}": self.projections(name) for name in self.projection_sets()}
 
 
 def open_tables(root: str | os.PathLike[str], *, create: bool = False) -> Tables:
@@ -161,7 +176,8 @@ def _refuse_foreign_folder(address: str) -> None:
     if is_remote(address):
         return
     path = Path(address)
-    own = {f"{name}{_SUFFIX}" for name in _FIXED} | {"embeddings", "codes", "indexes", "incoming", "events"}
+    own = {f"{name}{_SUFFIX}" for name in _FIXED}
+    own |= {"embeddings", "codes", "indexes", "projections", "incoming", "events"}
     found = sorted(entry.name for entry in path.iterdir()) if path.exists() else []
     foreign = [name for name in found if name not in own and not name.startswith(".")]
     if foreign:

@@ -32,6 +32,7 @@ from imagelake.models.zoo import default_manifest
 from imagelake.pixels.decode import decode_rgb
 from imagelake.pixels.grid import Cell, draw_grid, save_png
 from imagelake.pixels.reduction import reduce_to
+from imagelake.run import report_html
 from imagelake.run.extract import set_name
 from imagelake.run.progress import Progress, Silent
 from imagelake.search.groups import Reach, Stars, code_reach, stars, vector_reach
@@ -135,6 +136,9 @@ class DuplicateReport:
     hash_distance: int | None
     embedding_distance: float | None
     notes: list[str]
+
+    def _repr_html_(self) -> str:
+        return report_html.duplicates(self)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from imagelake.errors import InputError
 from imagelake.lake.sql import matching_ids
 from imagelake.lake.tables import Tables
+from imagelake.run import report_html
 from imagelake.run.export_delta import Delta
 from imagelake.run.export_formats import Coco, Csv, Files, Format, Parquet, Piece, WebDataset
 from imagelake.run.export_names import file_names
@@ -60,6 +61,9 @@ class ExportReport:
     newer: int
     files: int
     seconds: float
+
+    def _repr_html_(self) -> str:
+        return report_html.report(self)
 
 
 def export(

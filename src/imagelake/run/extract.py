@@ -14,6 +14,7 @@ from imagelake.lake.table import Table
 from imagelake.lake.tables import Tables, uris_of
 from imagelake.models.choice import name_of
 from imagelake.models.manifest import Manifest, fingerprint
+from imagelake.run import report_html
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.ingest import IngestReport
 from imagelake.run.local import run_local, worker_count
@@ -70,6 +71,9 @@ class ExtractReport:
     stages: dict[str, float]
     to: str | None = None
     ingested: IngestReport | None = None
+
+    def _repr_html_(self) -> str:
+        return report_html.report(self)
 
 
 def set_name(manifest: Manifest) -> str:

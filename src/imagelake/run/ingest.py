@@ -15,6 +15,7 @@ from imagelake import schema
 from imagelake.errors import InputError
 from imagelake.lake.table import in_parts, one_of
 from imagelake.lake.tables import Tables, id_set, present_ids
+from imagelake.run import report_html
 from imagelake.run.annotations import add_regions
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
@@ -43,6 +44,9 @@ class IngestReport:
     seconds: float
     images_per_s: float
     went_on_after: str | None = None
+
+    def _repr_html_(self) -> str:
+        return report_html.report(self)
 
 
 def ingest(

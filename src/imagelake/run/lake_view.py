@@ -70,6 +70,36 @@ class LakeViewOfTables:
         """Its name."""
         return self._set
 
+    @property
+    def max_pixels(self) -> int:
+        """A query picture with more is refused before it is decoded."""
+        return self._max_pixels
+
+    @property
+    def model_mark(self) -> str:
+        """Differs whenever query pictures get other vectors."""
+        return self._manifest_text
+
+    def state(self) -> LakeState:
+        """What is searched now. It never changes: a newer one takes its place."""
+        return self._current()
+
+    def embed(self, picture: bytes, box_xyxy: Box | None = None) -> NDArray[np.float32]:
+        """The vector of a picture, or of what is inside the box of it, float32 [d].
+
+        Raises:
+            ImageError: it is no picture.
+            TooLargeError: it has too many pixels.
+            InputError: that is no box.
+            ModelError: the model of the set is not here any more.
+        """
+        if box_xyxy is None:
+            found = self._embedder.of_pictures([picture])
+        else:
+            found = self._embedder.of_parts([picture], check_box(box_xyxy))
+        vector: NDArray[np.float32] = found[0]
+        return vector
+
     def close(self) -> None:
         """End what follows the lake."""
         with self._lock:

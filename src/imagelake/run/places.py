@@ -25,6 +25,7 @@ from imagelake._optional import need
 from imagelake.errors import InputError, MissingExtraError
 from imagelake.lake.sql import query
 from imagelake.lake.tables import Tables
+from imagelake.run import report_html
 from imagelake.run.progress import Progress, Silent
 
 FARTHEST_KM = 100.0
@@ -55,6 +56,9 @@ class PlacesReport:
     farthest_km: float
     countries: dict[str, int]
     seconds: float
+
+    def _repr_html_(self) -> str:
+        return report_html.report(self)
 
 
 @dataclass(frozen=True)

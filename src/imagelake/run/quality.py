@@ -37,6 +37,7 @@ from imagelake.pixels.quality import (
     passes,
 )
 from imagelake.pixels.reduction import reduce_to
+from imagelake.run import report_html
 from imagelake.run.commits import CommitSize, gather
 from imagelake.run.local import run_local, worker_count
 from imagelake.run.progress import Progress, Silent, counted
@@ -110,6 +111,9 @@ class QualityReport:
     thresholds: dict[str, float]
     flags: list[FlagCount]
     seconds: float
+
+    def _repr_html_(self) -> str:
+        return report_html.quality(self)
 
 
 def quality(

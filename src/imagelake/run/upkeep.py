@@ -124,8 +124,9 @@ def _targets(
     for name, table in everything.items():
         if name.startswith(("embeddings/", "codes/")):
             yield name, table, [one_of("id", part) for part in in_parts([*ids, *region_ids])]
-    for name in ("regions", "predictions"):
-        yield name, everything[name], [one_of("image_id", part) for part in in_parts(ids)]
+    for name, table in everything.items():
+        if name in {"regions", "predictions"} or name.startswith("projections/"):
+            yield name, table, [one_of("image_id", part) for part in in_parts(ids)]
     rejected = [one_of("content_id", part) for part in in_parts(ids)]
     unread = [f"content_id IS NULL AND {one_of('uri', part)}" for part in in_parts(seen_under)]
     rejections = everything["rejections"]  # by id, since a predicate stays in the table's log

@@ -90,7 +90,9 @@ class Ids:
             return np.empty(0, np.int64)
         order = self.by_rank[self.alive[self.by_rank]]
         if wanted.dtype.kind == self.values.dtype.kind and len(order):
-            at = np.minimum(np.searchsorted(self.values[order], wanted), len(order) - 1)
+            whole = len(order) == len(self.values)  # then nothing is copied: a million texts are 256 MB
+            at = np.searchsorted(self.values if whole else self.values[order], wanted, sorter=order if whole else None)
+            at = np.minimum(at, len(order) - 1)
             positions = order[at]
             missing = self.values[positions] != wanted
         else:

@@ -33,9 +33,12 @@ from imagelake.serve.errors_http import (
 from imagelake.serve.guarded_answer import GuardedAnswer
 from imagelake.serve.metrics import Metrics
 from imagelake.serve.origins import Origins
+from imagelake.serve.page_access import asks_for_page, is_light, logged_in
+from imagelake.serve.page_access import is_open as is_open_page
 from imagelake.serve.rate_limit import RateLimit
 from imagelake.serve.request import ASKED
 from imagelake.serve.request_log import RequestLog
+from imagelake.serve.sessions import Sessions
 from imagelake.serve.site import Site
 from imagelake.serve.tracing import Tracing
 
@@ -47,6 +50,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _ASKED = frozenset(
     {b"authorization", b"x-api-key", b"origin", b"host", b"x-request-id", b"traceparent", b"tracestate", b"expect"}
     | {b"access-control-request-method", b"access-control-request-headers", b"sec-fetch-site", b"sec-fetch-mode"}
+    | {b"cookie"}
 )
 _CLIENT_GONE = 499  # as nginx calls it; it is only logged and counted
 _FACTS = "imagelake.request"
@@ -54,6 +58,7 @@ _PROTOCOLS = {
     **dict.fromkeys(("api", "thumbnail"), "rest"),
     **dict.fromkeys(("health", "metrics"), "operations"),
     **dict.fromkeys(("docs", "openapi.json"), "docs"),
+    "page": "page",
     "v2": "oip-http",
 }  # by the first part of a path
 
@@ -70,6 +75,8 @@ class GuardOptions:
             without keys that only this machine reaches, where a page could come under any name.
         origins: pages that may use the server from a browser.
         rate_limit: requests a second of each key, or of each address where there are no keys; None: any number.
+        page: whether browsers get the page, whose files are open.
+        sessions: who is logged in on the page; None: nobody logs in.
         log: where requests are told; None: nowhere.
         tracing: where spans go; None: nowhere.
     """
@@ -79,6 +86,8 @@ class GuardOptions:
     check_host: bool = False
     origins: Origins = field(default_factory=Origins)
     rate_limit: RateLimit | None = None
+    page: bool = False
+    sessions: Sessions | None = None
     log: RequestLog | None = None
     tracing: Tracing | None = None
 
@@ -99,6 +108,7 @@ class RequestFacts:
     protocol: str
     key_name: str | None = None
     model: str | None = None
+    may_write: bool = False
 
 
 def facts_of(scope: Scope) -> RequestFacts | None:
@@ -108,7 +118,7 @@ def facts_of(scope: Scope) -> RequestFacts | None:
 
 
 def protocol_of(path: str) -> str:
-    """Which protocol a path belongs to: `oip-http`, `rest`, `graphpipe`, `operations`, `docs`, `other`."""
+    """Which protocol a path belongs to: `oip-http`, `rest`, `graphpipe`, `operations`, `docs`, `page`, `other`."""
     if path == "/" or path.startswith("/graphpipe/"):
         return "graphpipe"
     return _PROTOCOLS.get(path[1:].partition("/")[0], "other")
@@ -160,7 +170,8 @@ class Guard:
         headers = {name: value for name, value in scope["headers"] if name in _ASKED}
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _REQUEST_ID.match(given) else os.urandom(8).hex()
-        facts = RequestFacts(request_id, protocol_of(scope["path"]))
+        is_page = self._options.page and asks_for_page(scope)
+        facts = RequestFacts(request_id, "page" if is_page else protocol_of(scope["path"]))
         scope[_FACTS] = facts
         REQUEST_ID.set(request_id)
         answer = GuardedAnswer(send, facts.protocol, self._extra_headers(headers, request_id))
@@ -248,14 +259,21 @@ class Guard:
         if options.keys is None:
             self._check_origin(scope, headers)
         elif not self._is_open(scope, facts):
-            facts.key_name = check_key(options.keys, headers)
+            facts.key_name = self._key_name(options.keys, scope, headers)
+            facts.may_write = options.sessions is not None and options.sessions.write
         if facts.protocol != "operations":
             self._check_load(scope, facts)
+
+    def _key_name(self, keys: Keys, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        """Of the session, for what the page asks, else of the key that is shown."""
+        return logged_in(self._options.sessions, scope, headers) or check_key(keys, headers)
 
     def _is_open(self, scope: Scope, facts: RequestFacts) -> bool:
         """Whether no key is needed: a browser has none to show for the page of the REST interface and what it loads."""
         if facts.protocol == "docs":
             return scope["method"] in {"GET", "HEAD"}
+        if facts.protocol == "page":
+            return self._options.page and is_open_page(scope)
         return self._options.open_metrics and scope["path"] == "/metrics"
 
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
@@ -280,8 +298,9 @@ class Guard:
                 503, "concurrency", f"{most} requests are at work, and more are not taken. Send it again later.",
                 {"Retry-After": str(RETRY_AFTER_S)},
             )  # fmt: skip
-        client = scope.get("client")
-        check_rate(self._options.rate_limit, facts.key_name or (client[0] if client else ""))
+        if not (self._options.page and is_light(scope)):
+            client = scope.get("client")
+            check_rate(self._options.rate_limit, facts.key_name or (client[0] if client else ""))
 
     def _tell(
         self, log: RequestLog, scope: Scope, facts: RequestFacts, answer: GuardedAnswer, status: int, seconds: float

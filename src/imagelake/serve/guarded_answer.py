@@ -43,7 +43,7 @@ class GuardedAnswer:
         """Say no, in the words of the protocol; nothing where an answer is on its way, which is then cut off."""
         if self.status:
             return
-        if self._protocol in {"oip-http", "rest"}:
+        if self._protocol in {"oip-http", "rest", "page"}:
             body, kind = json.dumps({"error": message}).encode(), b"application/json"
         else:
             body, kind = (message + "\n").encode("utf-8", "replace"), b"text/plain; charset=utf-8"

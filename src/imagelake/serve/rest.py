@@ -257,7 +257,7 @@ class _Door:
 
     def _lake(self) -> LakeView:
         if self.site.lake is None:
-            raise NotServedError("No lake is served here. Start the server with one: --lake PLACE.")
+            raise NotServedError(self.site.why_no_lake)
         return self.site.lake
 
 

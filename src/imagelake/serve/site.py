@@ -59,6 +59,7 @@ class Site:
         plane: the models.
         limits: of requests.
         lake: whose images are searched and shown; None: none is served.
+        why_no_lake: what callers are told who ask for it then.
         open_model: opens a model by its name, for callers who may load models; None: nobody may.
         loadable: the names that `open_model` knows at present.
         server_name: as protocols tell it.
@@ -71,6 +72,7 @@ class Site:
     plane: Plane
     limits: Limits = field(default_factory=Limits)
     lake: LakeView | None = None
+    why_no_lake: str = "No lake is served here. Start the server with one: --lake PLACE."
     open_model: Callable[[str], ServedModel] | None = None
     loadable: Callable[[], Sequence[str]] = tuple
     server_name: str = "imagelake"

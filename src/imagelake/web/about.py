@@ -11,22 +11,29 @@ from starlette.routing import BaseRoute
 
 from imagelake import __version__
 from imagelake.gallery.gallery import Gallery
+from imagelake.serve.guard import facts_of
 from imagelake.web.answers import route
 
-_KEPT = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+_KEPT = {
+    "Cache-Control": "private, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
 
 
 def routes(gallery: Gallery) -> list[BaseRoute]:
     """`about` and `thumbnail/ID`."""
 
     def about(request: Request) -> dict[str, Any]:
-        del request
+        facts = facts_of(request.scope)
         return {
             "version": __version__,
             "name": gallery.tables.root.rstrip("/").rpartition("/")[2],
             "images": len(gallery.catalog()),
             "search": gallery.view is not None,
-            "write": False,
+            "write": facts is not None and facts.may_write,
+            "key": None if facts is None else facts.key_name,
         }
 
     def thumbnail(request: Request) -> Response:
@@ -36,4 +43,4 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
             raise HTTPException(404, "The lake has no such image, or no thumbnail of it.")
         return Response(data, headers=_KEPT, media_type="image/jpeg")
 
-    return [route("/about", about), route("/thumbnail/{id}", thumbnail)]
+    return [route("/about", about), route("/thumbnail/{id}", thumbnail, quick=True)]

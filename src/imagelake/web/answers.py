@@ -7,18 +7,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from imagelake.errors import InputError
 from imagelake.gallery.selection import Selection
+from imagelake.serve.body import BodyBudget, read_body
 from imagelake.serve.errors_http import headers_of, message_of, status_of
+from imagelake.serve.guard import facts_of
 from imagelake.serve.json_answer import json_answer
+from imagelake.serve.page_access import is_own
 from imagelake.serve.rest_threads import Threads
+from imagelake.serve.site import Limits
 
 ROOT = "/page/api"
 _THREADS = functools.cache(lambda: Threads(4, 64, "the page"))
+_QUICK = functools.cache(lambda: Threads(4, 512, "thumbnails"))  # they do not wait behind a search
+_budget = functools.cache(lambda: BodyBudget(256 << 20))  # for the bodies of all requests of the page
 _TIMEOUT_S = 30.0
 _FACET = "f."
 _LONGEST = 10_000
@@ -26,22 +33,29 @@ _LONGEST = 10_000
 Work = Callable[[Request], Mapping[str, Any] | Response]
 
 
-def route(path: str, work: Work, *, body_bytes: int = 0) -> Route:
+def route(path: str, work: Work, *, body_bytes: int = 0, writes: bool = False, quick: bool = False) -> Route:
     """A route below `/page/api`: GET, or POST where it takes a body.
 
     Args:
         path: such as `/runs`; parameters as Starlette has them.
         work: runs in a thread; returns a JSON object, or a whole response.
         body_bytes: how long a body may be; it is in `request.state.body` then. 0: GET.
+        quick: whether it takes milliseconds, such as a thumbnail: it has threads of its own.
+        writes: whether it changes the lake; refused unless the server lets people write, and the page itself asks.
     """
+    threads = _QUICK if quick else _THREADS
 
     async def answer(request: Request) -> Response:
         try:
+            if writes:
+                check_may_write(request)
             if body_bytes:
-                request.state.body = await _body(request, body_bytes)
-            found = await _THREADS().run(lambda: work(request), request.receive, _TIMEOUT_S)
+                request.state.body = await body_of(request, body_bytes)
+            found = await threads().run(lambda: work(request), request.receive, _TIMEOUT_S)
         except ClientDisconnect:
             raise  # nobody reads an answer
+        except HTTPException as error:
+            return json_answer({"error": error.detail}, error.status_code, error.headers)
         except Exception as error:  # noqa: BLE001  (each becomes a status; a defect of ours goes to the log there)
             return json_answer({"error": message_of(error)}, status_of(error), headers_of(error))
         return found if isinstance(found, Response) else json_answer(found)
@@ -49,13 +63,38 @@ def route(path: str, work: Work, *, body_bytes: int = 0) -> Route:
     return Route(ROOT + path, answer, methods=["POST" if body_bytes else "GET"])
 
 
-async def _body(request: Request, most: int) -> bytes:
-    got = bytearray()
-    async for part in request.stream():
-        got += part
-        if len(got) > most:
-            raise InputError(f"The body is larger than {most} bytes. Send less.")
-    return bytes(got)
+def check_may_write(request: Request) -> None:
+    """Pass on a request that may change the lake.
+
+    Raises:
+        HTTPException: the server is read-only, or another site's page may be asking.
+    """
+    facts = facts_of(request.scope)
+    if facts is None or not facts.may_write:
+        raise HTTPException(403, "This server is read-only. Whoever runs it can start it with --write and an API key.")
+    check_own(request)
+
+
+def check_own(request: Request) -> None:
+    """Pass on what the page itself asks.
+
+    Raises:
+        HTTPException: another site's page may be asking.
+    """
+    if not is_own(dict(request.scope["headers"])):
+        raise HTTPException(403, "Only the page of this server may ask that. Send the header X-Imagelake-Page: 1.")
+
+
+async def body_of(request: Request, most: int) -> bytes:
+    """A body of at most so many bytes.
+
+    Raises:
+        TooLargeError: it is longer.
+        SlowBodyError: it did not arrive in time.
+        NoMemoryError: the bodies of other requests take too much memory.
+    """
+    limits = Limits(max_body=most, body_timeout_s=_TIMEOUT_S)
+    return bytes(await read_body(request.scope, request.receive, limits, _budget()))
 
 
 def selection_of(query: QueryParams) -> Selection:

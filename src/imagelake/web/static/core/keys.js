@@ -1,28 +1,39 @@
 // Keys of the keyboard: one table, which the help shows.
 
-const table = new Map();
+const table = [];
 
-/** Do something at a key, such as "/", "g b" (one after the other) or "Escape"; not while somebody types. */
+/**
+ * Do something at a key, such as "/", "g b" (one after the other) or "Escape"; not while somebody types. Several may want
+ * the same key: the last one comes first, and one whose `work` gives false lets the next have it.
+ */
 export function onKey(key, text, work) {
-  table.set(key, { text, work });
-  return () => table.delete(key);
+  const mine = { key, text, work };
+  table.unshift(mine);
+  return () => table.splice(table.indexOf(mine), 1);
 }
 
 /** What the help shows: [[key, text]]. */
-export const keys = () => [...table].map(([key, { text }]) => [key, text]);
+export function keys() {
+  const shown = new Map([...table].reverse().map(({ key, text }) => [`${key} ${text}`, [key, text]]));
+  return [...shown.values()];
+}
 
 let before = "";
 addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
-  const pair = table.get(`${before} ${event.key}`);
-  const found = pair || table.get(event.key);
+  const pair = table.filter((each) => each.key === `${before} ${event.key}`);
+  const single = table.filter((each) => each.key === event.key);
   before = event.key;
-  if (!found) return;
-  before = "";
-  if (found.work(event) !== false) event.preventDefault();
+  for (const each of [...pair, ...single]) {
+    if (each.work(event) === false) continue;
+    before = "";
+    event.preventDefault();
+    return;
+  }
 });
 
-function isTyping(target) {
+/** Whether keys that are pressed now are text for an element. */
+export function isTyping(target) {
   if (!(target instanceof Element)) return false;
   const types = ["checkbox", "radio", "button", "range", "file"];
   if (target instanceof HTMLInputElement) return !types.includes(target.type);

@@ -43,10 +43,11 @@ async function ask(path, params, options) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    dispatchEvent(new Event("imagelake:gone"));
     throw new ServerError(t("core.unreachable"), 0);
   }
   if (answer.ok) return answer;
-  if (answer.status === 401) dispatchEvent(new Event("imagelake:key"));
+  if (answer.status === 401 && path !== "login") dispatchEvent(new Event("imagelake:key"));
   let message = `${answer.status} ${answer.statusText}`;
   try {
     message = (await answer.json()).error || message;

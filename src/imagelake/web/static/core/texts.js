@@ -1,6 +1,9 @@
 // The words of the page, in the language of the browser.
 
-const LANGUAGES = ["en", "ja", "zh"];
+import { remembered } from "./memory.js";
+
+/** The languages that there are texts in, by their own names. */
+export const LANGUAGES = { en: "English", ja: "日本語", zh: "中文" };
 let words = {};
 let english = {};
 
@@ -9,8 +12,8 @@ export let language = "en";
 /** Load the texts; called once, before anything is shown. */
 export async function loadTexts() {
   const asked = new URLSearchParams(location.search).get("lang");
-  const wished = [asked, ...navigator.languages].filter(Boolean).map((each) => each.slice(0, 2).toLowerCase());
-  language = wished.find((each) => LANGUAGES.includes(each)) || "en";
+  const wished = [asked, remembered("language"), ...navigator.languages].filter(Boolean).map((each) => each.slice(0, 2).toLowerCase());
+  language = wished.find((each) => each in LANGUAGES) || "en";
   const load = async (name) => (await fetch(new URL(`../texts/${name}.json`, import.meta.url))).json();
   [english, words] = await Promise.all([load("en"), language === "en" ? {} : load(language)]);
   document.documentElement.lang = language;
