@@ -184,6 +184,7 @@ def test_keyboard_alone_leads_to_a_picture_and_back(page):
     assert chosen
     page.keyboard.press("Enter")
     page.wait_for_selector(".view-picture:not([hidden])")
+    page.wait_for_selector(".view-picture h1:focus")
     page.go_back()  # Alt and the left arrow: a key of the browser's window, which there is none of here
     page.wait_for_selector(".view-browse:not([hidden])")
     page.wait_for_selector(f".tile[data-id='{chosen}']:focus")

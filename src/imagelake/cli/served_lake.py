@@ -6,14 +6,12 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import imagelake
 from imagelake.errors import ImagelakeError, InputError
 
 if TYPE_CHECKING:
-    from starlette.routing import BaseRoute
-
     from imagelake.api import Lake
     from imagelake.gallery.gallery import Gallery
     from imagelake.run.lake_view import LakeViewOfTables
@@ -50,7 +48,7 @@ def open_gallery(place: str, max_pixels: int) -> Iterator[Gallery]:
             gallery.view.close()
 
 
-def page_routes(gallery: Gallery, site: Site, sessions: Sessions | None) -> list[BaseRoute]:
+def page_routes(gallery: Gallery, site: Site, sessions: Sessions | None) -> list[Any]:
     """The routes of the page."""
     from imagelake.web import page
 

@@ -23,7 +23,7 @@ async function start() {
   keepTheme();
   const asked = ask(); // beside the texts
   await loadTexts();
-  document.getElementById("skip").textContent = t("core.skip");
+  skipLink();
   buildHead(() => known);
   known = await asked;
   while (known.error) known = await again(known.error);
@@ -68,6 +68,16 @@ async function show() {
   } catch (error) {
     if (mine === turn && error.name !== "AbortError") notice(error.message, { action: { text: t("core.retry"), work: show } });
   }
+}
+
+/** Without a fragment in the address: a browser that comes back to one takes the focus there by itself. */
+function skipLink() {
+  const link = document.getElementById("skip");
+  link.textContent = t("core.skip");
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    document.getElementById("main").focus();
+  });
 }
 
 async function mount(name) {
