@@ -56,6 +56,11 @@ TABLES = {
         "One row per box in an image, found by a detector of `imagelake extract`, or told by a source with boxes "
         "(COCO, Pascal VOC), with the model `annotation`.",
     ),
+    "projections/NAME": (
+        schema.PROJECTION,
+        "The embedding maps of a set, as the page shows them and `imagelake map` makes them: one row a point, and one that "
+        "tells of the map and is committed last. SQL does not know it; `imagelake map --export` writes it.",
+    ),
     "predictions": (
         schema.PREDICTIONS,
         "One row per upload event, with the answer of the model: `imagelake events` fills it. A lake of an older "
@@ -169,6 +174,14 @@ MEANINGS = {
         "model": "the model that found it",
         "fingerprint": "of the model with its preprocessing and of what was chosen",
         "fallback": "the whole picture, because nothing was found in it; null for annotations",
+    },
+    "projections/NAME": {
+        "id": "random",
+        "projection": "which map: one that is made again is another, and the newest whole one counts",
+        "image_id": "the image; null in the row that tells of the map",
+        "x": "where its point is, in the units of the method",
+        "y": "where",
+        "told": "of the map: method, settings, which vectors, when, as one JSON object",
     },
     "predictions": {
         "id": "hash of the event and the model's fingerprint",

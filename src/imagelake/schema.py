@@ -191,6 +191,19 @@ RECEIPTS = pa.schema(
 )
 
 
+PROJECTION = pa.schema(
+    [
+        _key("id"),
+        pa.field("projection", pa.string(), nullable=False),  # which map: one that is made again is another
+        pa.field("image_id", pa.string()),  # null in the row that tells of the map
+        pa.field("x", pa.float32()),
+        pa.field("y", pa.float32()),
+        pa.field("told", pa.string()),  # of the map: a JSON object
+    ]
+)
+"""Maps of one embedding set: one row a point, and one that tells of the map and is committed last."""
+
+
 def embeddings(dimensions: int, manifest_json: str, fingerprint: str) -> pa.Schema:
     """One embedding set: vectors of `dimensions` float32, made by the model and preprocessing of the manifest."""
     return pa.schema(

@@ -7,9 +7,11 @@ from gallery_rows import COUNT, HOSTILE, image, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imagelake.gallery.exif_words import exif_values
 from imagelake.gallery.gallery import Gallery
 from imagelake.gallery.selection import Selection, rows_of
-from imagelake.gallery.text_filter import exif_values, fold, words_of
+from imagelake.gallery.text_filter import words_of
+from imagelake.gallery.words import fold
 
 
 @pytest.fixture(scope="module")

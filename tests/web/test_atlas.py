@@ -9,6 +9,9 @@ import urllib.request
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from web_site import draw as draw_picture
+from web_site import served
 
 import imagelake
 
@@ -277,3 +280,26 @@ def test_unmade_map_is_offered(open_page, site):
     page.wait_for_selector(".atlas-offer :is(button, code)")
     ready(page)
     assert page.locator("[data-method=umap]").get_attribute("aria-pressed") == "true"
+
+
+def test_open_map_notices_a_changed_lake(open_page, own_lake, tmp_path):
+    """Where the lake gets more pictures, or other tags, a map that is open shows them; what was selected stays so."""
+    with served(own_lake) as site:
+        page = open_page(f"{site.address}{PCA}&color=tags&f.tag=kind:harbor")
+        page.get_by_text("18 match the filter.").wait_for()
+        page.locator(".atlas-all").click()
+        page.wait_for_selector("h2:text-is('18 pictures selected')")
+        before = int(re.match(r"\d+", page.inner_text(".atlas-told"))[0])
+        lake = imagelake.open(own_lake)
+        Image.fromarray(draw_picture("market", 400)).save(tmp_path / "new.jpg")
+        lake.ingest(tmp_path / "new.jpg")
+        lake.extract()
+        page.evaluate(LOOK)  # as when somebody comes back to the window; an open one looks now and then
+        page.get_by_text(f"{before + 1} pictures").wait_for()
+        page.wait_for_selector("h2:text-is('18 pictures selected')")
+        lake.tag("uris[1] LIKE '%new.jpg'", add=["kind:harbor"])
+        page.evaluate(LOOK)
+        page.get_by_text("19 match the filter.").wait_for()
+
+
+LOOK = "document.dispatchEvent(new Event('visibilitychange'))"

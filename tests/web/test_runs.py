@@ -61,7 +61,7 @@ def test_what_was_rejected_is_told_with_its_reason(runs_page, site):
 def test_models_tell_how_much_they_cover(runs_page):
     """Each embedding set says how many of the images have a vector; detectors and classifiers are counted."""
     cards = " ".join(runs_page.locator(".runs-card").all_text_contents())
-    assert "78 of 78 images have a vector" in cards
+    assert "78 of 78 pictures have a vector" in cards
     assert "test-detector" in cards
     assert "test-classifier" in cards
     runs_page.wait_for_selector(".runs-share")

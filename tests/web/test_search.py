@@ -143,7 +143,7 @@ def test_within_a_selection(open_page, site, first):
     """What the address selects is all that is searched, and the page says so."""
     page = open_page(f"{site.address}?view=search&like={first['id']}&f.tag=kind:harbor&k=100")
     settled(page)
-    assert "18 matches among 18 images" in page.inner_text(".search-summary")
+    assert "18 matches among 18 pictures" in page.inner_text(".search-summary")
     assert "selected" in page.inner_text(".search-among")
     page.get_by_role("link", name="Search all").click()
     page.wait_for_selector(f"{CARDS} >> nth=60")

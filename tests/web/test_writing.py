@@ -126,10 +126,10 @@ def test_tags_of_chosen_images(open_page, writable):
             }"""
         )
         bar = page.locator(".view-browse .editing")
-        bar.locator("strong:has-text('3 images chosen')").wait_for()
+        bar.locator("strong:has-text('3 pictures chosen')").wait_for()
         bar.locator("input[type=text]").fill("<b>x</b>")
         bar.locator("button:has-text('Add tag')").click()
-        page.wait_for_selector(".notice:has-text('Tags of 3 images changed')")
+        page.wait_for_selector(".notice:has-text('Tags of 3 pictures changed')")
         assert tagged() == 3
         page.click(".notice button:has-text('Undo')")
         page.wait_for_selector(".notice:has-text('as before')")

@@ -18,7 +18,17 @@ from imagelake.gallery import umap_layout
 from imagelake.gallery.catalog import Catalog, keys_of
 from imagelake.gallery.gallery import Gallery
 from imagelake.gallery.kept_projections import Kept, Told
-from imagelake.gallery.projecting import METHODS, check_method, find, is_kept, make, outgrown, place, sets_of
+from imagelake.gallery.projecting import (
+    METHODS,
+    better_made_again,
+    check_method,
+    find,
+    is_kept,
+    make,
+    outgrown,
+    place,
+    sets_of,
+)
 
 _LOG = logging.getLogger(__name__)
 _STARTS_S, _EACH_S = {"pca": 1.0, "umap": 15.0}, {"pca": 1e-4, "umap": 4e-3}  # about, on two slow cores
@@ -35,6 +45,7 @@ class Points:
         total: how many images have a vector.
         told: of the map.
         kept: whether the lake keeps it.
+        outgrown: whether it is better made again, for the many images that came since.
     """
 
     mark: str
@@ -43,6 +54,7 @@ class Points:
     total: int
     told: Told
     kept: bool
+    outgrown: bool = False
 
     def numbers_of(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Which point each image is, int64; -1: none."""
@@ -95,9 +107,11 @@ class Atlas:
         """The sets, the methods, and what is being made."""
         catalog = self._gallery.catalog()
         sets = [{"name": name, "images": len(catalog.sets.get(name, ()))} for name in sets_of(self._gallery.tables)]
+        names = [str(each["name"]) for each in sets]
         return {
-            "sets": sets, "set": self._default_set([str(each["name"]) for each in sets]),
-            "methods": [_method(name) for name in METHODS], "job": self.job(),
+            "sets": sets, "set": self._default_set(names), "methods": [_method(name) for name in METHODS],
+            "region_sets": [name for name in self._gallery.tables.embedding_sets() if name not in names],
+            "job": self.job(),
         }  # fmt: skip
 
     def job(self) -> dict[str, Any] | None:
@@ -218,7 +232,7 @@ def points_of(kept: Kept, catalog: Catalog, rows: NDArray[np.int64]) -> Points:
     order = np.argsort(keys[good], kind="stable")
     keys, xy = keys[good][order], np.ascontiguousarray(kept.points[good][order])
     mark = hashlib.sha256(kept.told.projection.encode() + keys.tobytes()).hexdigest()[:16]
-    return Points(mark, keys, xy, len(rows), kept.told, kept.kept)
+    return Points(mark, keys, xy, len(rows), kept.told, kept.kept, better_made_again(kept, len(rows)))
 
 
 def _method(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from imagelake.errors import ImagelakeError
 from imagelake.gallery.catalog import Catalog, read_catalog
 from imagelake.gallery.orders import prepare
 from imagelake.gallery.text_filter import prepare_text
+from imagelake.gallery.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from imagelake.lake.tables import Tables
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 1.0  # how often the tables are looked at
 _SHARE = 0.1  # of the time, at most, goes into following what changes all the time
-_PATIENCE_S = 0.5  # how long whoever saw a change waits for it; a larger lake's comes later
+_PATIENCE_S = 0.2  # how long whoever saw a change waits for it; a larger lake's comes later
 
 
 class Gallery:
@@ -34,11 +35,13 @@ class Gallery:
     Attributes:
         tables: of the lake.
         view: its search; None where no image has a vector yet.
+        thumbnails: those that were asked for last.
     """
 
     def __init__(self, tables: Tables, view: LakeViewOfTables | None) -> None:
         self.tables = tables
         self.view = view
+        self.thumbnails = Thumbnails(tables)
         self._lock = threading.Lock()
         self._look_at = 0.0
         self._catalog: Catalog | None = None
@@ -64,11 +67,17 @@ class Gallery:
             wait([reading], timeout=_PATIENCE_S)
         return self._catalog or known
 
+    def seen(self) -> Catalog:
+        """The images as they were when somebody looked last, without a look: for what is asked very often.
+
+        Raises:
+            LakeError: they cannot be read, and never could.
+        """
+        return self._catalog or self.catalog()
+
     def thumbnail(self, row: int, catalog: Catalog | None = None) -> bytes | None:
         """The small JPEG of an image of the catalog; None where it was deleted or has none."""
-        row_id = int((catalog or self.catalog()).row_ids[row])
-        found = self.tables.images.take([row_id], ["thumbnail"]).to_pylist()
-        return found[0]["thumbnail"] if found else None
+        return self.thumbnails.of(catalog or self.catalog(), row)
 
     def _read(self) -> Future[Catalog]:
         """Begin to read; called with the lock."""

@@ -21,20 +21,10 @@ from numpy.typing import NDArray
 from imagelake.errors import LakeError
 from imagelake.lake.table import Table, one_of
 from imagelake.lake.tables import Tables, manifest_text
+from imagelake.schema import PROJECTION
 
 FORMAT = 1
 """Of what is told; a map of another format is made again."""
-
-_COLUMNS = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False, metadata={"lance-schema:unenforced-primary-key": "true"}),
-        pa.field("projection", pa.string(), nullable=False),  # which map: one that is made again is another
-        pa.field("image_id", pa.string()),  # null in the row that tells of the map
-        pa.field("x", pa.float32()),
-        pa.field("y", pa.float32()),
-        pa.field("told", pa.string()),  # of the map: a JSON object
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -125,7 +115,7 @@ def keep(tables: Tables, embedding_set: str, made: Kept) -> bool:
     """
     told = made.told
     try:
-        table = tables.create_projections(embedding_set, _COLUMNS)
+        table = tables.create_projections(embedding_set, PROJECTION)
         others = _others(table, told)
         table.append(_rows(told.projection, made.ids, made.points, told=json.dumps(asdict(told))))
         for name in others:
@@ -182,5 +172,5 @@ def _rows(projection: str, ids: Sequence[str], points: NDArray[np.float32], told
             "y": pa.array([*points[:, 1].tolist(), *([None] if more else [])], pa.float32()),
             "told": pa.array([None] * len(ids) + ([told] if more else []), pa.string()),
         },
-        schema=_COLUMNS,
+        schema=PROJECTION,
     )

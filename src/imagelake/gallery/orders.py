@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from imagelake.errors import InputError
 from imagelake.gallery import facets
 from imagelake.gallery.catalog import Catalog
-from imagelake.gallery.text_filter import fold
+from imagelake.gallery.words import fold
 
 _SHOWN = 60
 _DIGITS = re.compile(r"[0-9]+")

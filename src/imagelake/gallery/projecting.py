@@ -95,8 +95,7 @@ def place(tables: Tables, embedding_set: str, kept: Kept, ids: Sequence[str]) ->
     missing = [each for each in ids if each not in known]
     if not missing or not kept.ids:
         return kept
-    few = min(_PLACED_BY_NEIGHBORS, int(_QUARTER * kept.told.rows))
-    if kept.told.method == "umap" and len(missing) > max(few, 1):
+    if kept.told.method == "umap" and len(missing) > _few(kept):
         return kept
     found, vectors = _vectors_of(tables, embedding_set, missing)
     if kept.told.basis is not None:
@@ -110,6 +109,18 @@ def place(tables: Tables, embedding_set: str, kept: Kept, ids: Sequence[str]) ->
 def outgrown(kept: Kept, total: int) -> bool:
     """Whether a plane was found for so few images that one for all of them is worth a few seconds."""
     return kept.told.method == "pca" and total >= 2 * max(kept.told.rows, 1)
+
+
+def better_made_again(kept: Kept, total: int) -> bool:
+    """Whether so many images came since a map was made that it lacks them, or is mostly of those placed later."""
+    if kept.told.method == "pca":
+        return outgrown(kept, total)
+    return total - len(kept.ids) > _few(kept) or total >= 2 * max(kept.told.rows, 1)
+
+
+def _few(kept: Kept) -> int:
+    """How many images can be placed at once in a map by UMAP."""
+    return max(min(_PLACED_BY_NEIGHBORS, int(_QUARTER * kept.told.rows)), 1)
 
 
 def _once(kept: Kept) -> Kept:

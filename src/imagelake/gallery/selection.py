@@ -39,12 +39,14 @@ class Selection:
         where: an SQL predicate over the images table; None: all.
         facets: the values chosen of each facet: an image has one of them. `bounds` is one `west,south,east,north`.
         sort: the name of an order, with a `-` before it where it descends; empty: see `usual_sort`.
+        hurry: while the EXIF is not read yet, look for the text in all else: see `text_filter.knows_exif`.
     """
 
     text: str = ""
     where: str | None = None
     facets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     sort: str = ""
+    hurry: bool = False
 
 
 def rows_of(gallery: Gallery, selection: Selection, catalog: Catalog | None = None) -> Rows:
@@ -87,7 +89,7 @@ def parts_of(gallery: Gallery, selection: Selection, catalog: Catalog) -> tuple[
         base &= _inside(catalog, each)
     if selection.where:
         base &= _holds(gallery, catalog, selection.where)
-    text = text_filter.matching(gallery.tables, catalog, selection.text)
+    text = text_filter.matching(gallery.tables, catalog, selection.text, hurry=selection.hurry)
     return base if text is None else base & text, masks
 
 

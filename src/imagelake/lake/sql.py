@@ -5,6 +5,7 @@ Read only and fenced in: a query sees the tables and nothing else, no files and 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import pyarrow.dataset as pads
 
 from imagelake.errors import InputError
 from imagelake.lake.failures import our_errors
+from imagelake.lake.predicate import check_predicate
 from imagelake.lake.table import BLOB
 from imagelake.lake.tables import Tables
 
@@ -64,8 +66,16 @@ def _bits(field: pa.Field) -> int:
 
 
 @contextmanager
-def _connection(tables: Tables) -> Iterator[Any]:
+def _connection(tables: Tables, *, spills: bool = True) -> Iterator[Any]:
+    """Of one query.
+
+    Args:
+        tables: that it sees.
+        spills: whether what does not fit into memory may go to a folder of the disk.
+    """
     with duckdb.connect(":memory:") as connection:
+        if not spills:
+            connection.execute("SET temp_directory = ''")
         for name, table in tables.all().items():
             dataset = table.arrow()
             columns = [f'"{column}"' for column in dataset.schema.names if column != BLOB]
@@ -105,14 +115,13 @@ def query(tables: Tables, statement: str, *, time_limit_s: float | None = None) 
     Args:
         tables: of the lake.
         statement: one SELECT.
-        time_limit_s: a query that takes longer is ended; None: however long it takes.
+        time_limit_s: a query that takes longer is ended, and writes nothing to the disk; None: however long it takes.
 
     Raises:
         InputError: the query is wrong, takes too long, or is more than a query.
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in statement):  # bytes of the command line that are not UTF-8
-        raise InputError("The SQL has bytes that are not UTF-8. Give it in UTF-8.")
-    with our_errors(tables.root), _connection(tables) as connection:
+    _check_text(statement)
+    with our_errors(tables.root), _connection(tables, spills=time_limit_s is None) as connection:
         try:
             parsed = connection.extract_statements(statement)
             if len(parsed) != 1 or parsed[0].type not in {
@@ -126,6 +135,11 @@ def query(tables: Tables, statement: str, *, time_limit_s: float | None = None) 
         except duckdb.Error as error:
             names = ", ".join(f'"{name}"' if "/" in name else name for name in tables.all())
             raise InputError(f"SQL: {error}\nTables: {names}.") from error
+
+
+def _check_text(statement: str) -> None:
+    if any("\ud800" <= letter <= "\udfff" for letter in statement):  # bytes of the command line that are not UTF-8
+        raise InputError("The SQL has bytes that are not UTF-8. Give it in UTF-8.")
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -144,16 +158,42 @@ def _distinct(names: list[str]) -> list[str]:
 def matching_ids(tables: Tables, predicate: str, *, time_limit_s: float | None = None) -> pa.Array:
     """The ids of the images for which an SQL predicate over the images table holds.
 
+    Args:
+        tables: of the lake.
+        predicate: what may stand after WHERE.
+        time_limit_s: for a predicate of somebody else, which is ended then, and may hold what `check_predicate` allows;
+            None: it is our own.
+
     Raises:
-        InputError: the predicate is wrong, is more than a predicate, or takes too long.
+        InputError: the predicate is wrong, is more than a predicate, has what is not allowed, or takes too long.
     """
+    _check_text(predicate)
     statement = f"SELECT id FROM images WHERE ({predicate}\n)"  # noqa: S608  (fenced in, read only)
     # What closes a parenthesis of ours is not run: it could make an answer of any size. What is no SQL, query explains.
     if _statements(statement) and _statements(f"SELECT [{predicate}\n]") != 1:
         raise InputError(
             "The predicate is more than a condition. Give what may stand after WHERE, such as width > 1000."
         )
+    if time_limit_s is not None:
+        check_predicate(_tree(statement))
     return query(tables, statement, time_limit_s=time_limit_s).column(0).combine_chunks()
+
+
+def _tree(statement: str) -> Any:
+    """What DuckDB's parser makes of one SELECT.
+
+    Raises:
+        InputError: it is none.
+    """
+    with duckdb.connect(":memory:") as connection:
+        try:
+            found = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchone()
+            tree = json.loads(found[0] if found else "{}")
+        except (duckdb.Error, ValueError, RecursionError) as error:
+            raise InputError(f"SQL: {error}") from error
+    if tree.get("error", True) or len(tree.get("statements", ())) != 1:
+        raise InputError(f"SQL: {tree.get('error_message', 'this is no predicate')}")
+    return tree
 
 
 def _statements(text: str) -> int:

@@ -33,7 +33,7 @@ from imagelake.serve.errors_http import (
 from imagelake.serve.guarded_answer import GuardedAnswer
 from imagelake.serve.metrics import Metrics
 from imagelake.serve.origins import Origins
-from imagelake.serve.page_access import asks_for_page, is_light, logged_in
+from imagelake.serve.page_access import asks_for_page, is_foreign, is_light, logged_in
 from imagelake.serve.page_access import is_open as is_open_page
 from imagelake.serve.rate_limit import RateLimit
 from imagelake.serve.request import ASKED
@@ -279,7 +279,8 @@ class Guard:
     def _check_origin(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Without keys, a page of another site in somebody's browser must not get in."""
         origin = headers.get(b"origin")
-        if origin is None and not self._options.origins.allowed and _embeds(headers):
+        foreign = _embeds(headers) or (self._options.page and is_foreign(scope, headers))
+        if origin is None and not self._options.origins.allowed and foreign:
             raise _Refused(403, "origin", _no_page(b"another site"))
         if origin is None or self._options.origins.allow(origin.lower()):
             return

@@ -48,6 +48,14 @@ def logged_in(sessions: Sessions | None, scope: Scope, headers: Mapping[bytes, b
     return sessions.name_of(session_of(scope, headers.get(b"cookie", b"")))
 
 
+def is_foreign(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether another site leads somebody's browser to what the page asks for, be it in a frame or a new window.
+
+    It could not read the answer, but it could ask for what takes all of a machine.
+    """
+    return _is_api(scope["path"]) and headers.get(b"sec-fetch-site", b"") not in _OURS
+
+
 def session_of(scope: Scope, cookies: bytes) -> bytes:
     """The session that a request shows; empty where it shows none."""
     return shown_session(cookies, cookie_of(scope))

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from imagelake import __version__
+from imagelake.gallery.catalog import Catalog
 from imagelake.gallery.gallery import Gallery
 from imagelake.serve.guard import facts_of
 from imagelake.web.answers import route
@@ -37,10 +38,16 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
         }
 
     def thumbnail(request: Request) -> Response:
-        rows = gallery.catalog().rows_of([request.path_params["id"]])
-        data = gallery.thumbnail(int(rows[0])) if rows[0] >= 0 else None
+        data = _thumbnail_of(gallery, gallery.seen(), request.path_params["id"])
+        if data is None:  # maybe it was added a moment ago
+            data = _thumbnail_of(gallery, gallery.catalog(), request.path_params["id"])
         if data is None:
             raise HTTPException(404, "The lake has no such image, or no thumbnail of it.")
         return Response(data, headers=_KEPT, media_type="image/jpeg")
 
-    return [route("/about", about), route("/thumbnail/{id}", thumbnail, quick=True)]
+    return [route("/about", about, quick=True), route("/thumbnail/{id}", thumbnail, quick=True)]
+
+
+def _thumbnail_of(gallery: Gallery, catalog: Catalog, image_id: str) -> bytes | None:
+    row = int(catalog.rows_of([image_id])[0])
+    return gallery.thumbnail(row, catalog) if row >= 0 else None

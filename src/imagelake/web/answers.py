@@ -23,17 +23,30 @@ from imagelake.serve.rest_threads import Threads
 from imagelake.serve.site import Limits
 
 ROOT = "/page/api"
-_THREADS = functools.cache(lambda: Threads(4, 64, "the page"))
+_THREADS = functools.cache(lambda: Threads(4, 64, "the page", each=3))
 _QUICK = functools.cache(lambda: Threads(4, 512, "thumbnails"))  # they do not wait behind a search
+_SLOW = functools.cache(lambda: Threads(3, 64, "pictures", each=2))  # nothing waits behind one of 200 megapixels
+_WRITES = functools.cache(lambda: Threads(4, 64, "writing", each=3))  # nor behind a commit
 _budget = functools.cache(lambda: BodyBudget(256 << 20))  # for the bodies of all requests of the page
+_small_budget = functools.cache(lambda: BodyBudget(32 << 20))  # apart: nobody keeps others from logging in
+_SMALL = 64 << 10
 _TIMEOUT_S = 30.0
 _FACET = "f."
 _LONGEST = 10_000
+_MOST_PARTS = 1_000
+_SEAL = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+}  # of every answer: no browser shows one as a page, and no other site shows one at all
 
 Work = Callable[[Request], Mapping[str, Any] | Response]
 
 
-def route(path: str, work: Work, *, body_bytes: int = 0, writes: bool = False, quick: bool = False) -> Route:
+def route(
+    path: str, work: Work, *, body_bytes: int = 0, writes: bool = False, quick: bool = False, slow: bool = False
+) -> Route:
     """A route below `/page/api`: GET, or POST where it takes a body.
 
     Args:
@@ -41,17 +54,21 @@ def route(path: str, work: Work, *, body_bytes: int = 0, writes: bool = False, q
         work: runs in a thread; returns a JSON object, or a whole response.
         body_bytes: how long a body may be; it is in `request.state.body` then. 0: GET.
         quick: whether it takes milliseconds, such as a thumbnail: it has threads of its own.
+        slow: whether it decodes a picture of any size, which has threads of its own too.
         writes: whether it changes the lake; refused unless the server lets people write, and the page itself asks.
     """
-    threads = _QUICK if quick else _THREADS
+    threads = _QUICK if quick else _SLOW if slow else _WRITES if writes else _THREADS
 
     async def answer(request: Request) -> Response:
+        return sealed(await answer_plainly(request))
+
+    async def answer_plainly(request: Request) -> Response:
         try:
             if writes:
                 check_may_write(request)
             if body_bytes:
                 request.state.body = await body_of(request, body_bytes)
-            found = await threads().run(lambda: work(request), request.receive, _TIMEOUT_S)
+            found = await threads().run(lambda: work(request), request.receive, _TIMEOUT_S, caller_of(request))
         except ClientDisconnect:
             raise  # nobody reads an answer
         except HTTPException as error:
@@ -61,6 +78,19 @@ def route(path: str, work: Work, *, body_bytes: int = 0, writes: bool = False, q
         return found if isinstance(found, Response) else json_answer(found)
 
     return Route(ROOT + path, answer, methods=["POST" if body_bytes else "GET"])
+
+
+def sealed(answer: Response) -> Response:
+    """An answer with the headers that every one below `/page/api` has; those that it has already stay."""
+    for name, value in _SEAL.items():
+        answer.headers.setdefault(name, value)
+    return answer
+
+
+def caller_of(request: Request) -> str:
+    """Whose turn it is: an address with a key."""
+    facts = facts_of(request.scope)
+    return f"{request.client.host if request.client else ''} {facts.key_name if facts else ''}"
 
 
 def check_may_write(request: Request) -> None:
@@ -94,19 +124,24 @@ async def body_of(request: Request, most: int) -> bytes:
         NoMemoryError: the bodies of other requests take too much memory.
     """
     limits = Limits(max_body=most, body_timeout_s=_TIMEOUT_S)
-    return bytes(await read_body(request.scope, request.receive, limits, _budget()))
+    budget = _small_budget() if most <= _SMALL else _budget()
+    return bytes(await read_body(request.scope, request.receive, limits, budget))
 
 
 def selection_of(query: QueryParams) -> Selection:
     """What the address of a view selects: `q`, `where`, `f.NAME` (several), `sort`.
 
     Raises:
-        InputError: one is too long.
+        InputError: one is too long, or they are too many.
     """
-    facets: dict[str, tuple[str, ...]] = {}
-    for name, value in query.multi_items():
+    facets: dict[str, list[str]] = {}
+    given = query.multi_items()
+    if len(given) > _MOST_PARTS:
+        raise InputError(f"The selection has {len(given):,} parts; give at most {_MOST_PARTS:,}.")
+    for name, value in given:
         if len(value) > _LONGEST:
             raise InputError(f"{name} has {len(value)} letters; give at most {_LONGEST}.")
         if name.startswith(_FACET):
-            facets[name[len(_FACET) :]] = (*facets.get(name[len(_FACET) :], ()), value)
-    return Selection(query.get("q", ""), query.get("where") or None, facets, query.get("sort") or Selection.sort)
+            facets.setdefault(name[len(_FACET) :], []).append(value)
+    chosen = {name: tuple(values) for name, values in facets.items()}
+    return Selection(query.get("q", ""), query.get("where") or None, chosen, query.get("sort") or Selection.sort)

@@ -58,8 +58,13 @@ def _maps(gallery: Gallery, atlas: Atlas) -> list[BaseRoute]:
         told = {
             "count": len(found.keys), "total": found.total, "mark": found.mark, "kept": found.kept,
             "method": found.told.method, "made_at": found.told.made_at, "made_of": found.told.rows,
+            "outgrown": found.outgrown,
         }  # fmt: skip
         return _framed(told, found.xy.astype("<f4"), found.keys.astype("<u8"))
+
+    def mark(request: Request) -> dict[str, Any]:
+        lake, found = gallery.catalog().mark, _points(atlas, request)
+        return {"lake": lake} | ({"job": found.as_json()} if isinstance(found, Job) else {"mark": found.mark})
 
     def make(request: Request) -> dict[str, Any]:
         check_own(request)
@@ -73,6 +78,7 @@ def _maps(gallery: Gallery, atlas: Atlas) -> list[BaseRoute]:
     return [
         route("/atlas", points),
         route("/atlas/about", about),
+        route("/atlas/mark", mark),
         route("/atlas/make", make, body_bytes=_FEW_BYTES),
         route("/atlas/job", job),
     ]

@@ -98,8 +98,8 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
     return [
         route("/duplicates", groups),
         route("/duplicates/export", export, body_bytes=_EXPORT_BYTES),
-        route("/difference/{one}/{other}", difference),
-        route("/difference/{one}/{other}/{which}", drawn),
+        route("/difference/{one}/{other}", difference, slow=True),
+        route("/difference/{one}/{other}/{which}", drawn, slow=True),
     ]
 
 

@@ -64,7 +64,7 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
     return [
         route("/picture/{id}", picture),
         route("/picture/{id}/near", like),
-        route("/picture/{id}/large", shown),
+        route("/picture/{id}/large", shown, slow=True),
         route("/picture/{id}/original", original),
     ]
 

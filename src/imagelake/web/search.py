@@ -50,7 +50,7 @@ def routes(gallery: Gallery, downloads: DownloadOptions | None = None) -> list[B
         route("/search/sets", part.sets),
         route("/search/query", part.keep, body_bytes=LARGEST),
         route("/search/query/{id}", part.query),
-        route("/search/preview/{id}", part.preview),
+        route("/search/preview/{id}", part.preview, slow=True),
     ]
 
 

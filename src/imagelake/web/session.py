@@ -15,7 +15,7 @@ from imagelake.serve.errors_http import headers_of, message_of, status_of
 from imagelake.serve.json_answer import json_answer
 from imagelake.serve.page_access import cookie_of, session_of
 from imagelake.serve.sessions import LASTS_S, Sessions
-from imagelake.web.answers import ROOT, body_of, check_own
+from imagelake.web.answers import ROOT, body_of, check_own, sealed
 
 _LONGEST = 4_096  # bytes of a login
 
@@ -27,6 +27,9 @@ def routes(sessions: Sessions | None) -> list[BaseRoute]:
 
 def _route(path: str, sessions: Sessions | None, work: Callable[[Request, Sessions, bytes], Response]) -> Route:
     async def answer(request: Request) -> Response:
+        return sealed(await answer_plainly(request))
+
+    async def answer_plainly(request: Request) -> Response:
         try:
             check_own(request)
             return work(request, _asked(sessions), await body_of(request, _LONGEST))

@@ -36,7 +36,10 @@ async function ask(path, params, options) {
   const query = params ? `?${params instanceof URLSearchParams ? params : new URLSearchParams(params)}` : "";
   let answer;
   try {
-    answer = await fetch(`page/api/${path}${query}`, {
+    const early = globalThis.imagelakeEarly?.get(`${path}${query}`); // under way since before this script was there
+    globalThis.imagelakeEarly?.delete(`${path}${query}`);
+    answer = await (early && !options.method ? early.catch(() => null) : null);
+    answer ||= await fetch(`page/api/${path}${query}`, {
       ...options,
       headers: { "X-Imagelake-Page": "1", ...options.headers },
       credentials: "same-origin",

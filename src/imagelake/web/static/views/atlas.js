@@ -12,8 +12,9 @@ import { t, tn } from "../core/texts.js";
 import { isDark } from "../core/theme.js";
 import { loadColors, loadItems, loadPoints, loadSelected } from "./atlas/data.js";
 import { paint, showLegend } from "./atlas/legend.js";
-import { follow, showMethods } from "./atlas/making.js";
+import { follow, make, showMethods } from "./atlas/making.js";
 import { saving, showPicked } from "./atlas/picked.js";
+import { watch } from "./atlas/watching.js";
 
 const HERE = "atlas";
 
@@ -24,7 +25,8 @@ export function mount(section, known) {
   addEventListener("imagelake:theme", () => repaint(state));
   onKey("l", t("atlas.lasso"), () => parameter("view") === HERE && setLasso(state, state.plot.state.mode !== "lasso"));
   onKey("Escape", t("atlas.clear"), () => parameter("view") === HERE && state.picked ? pick(state, []) : false);
-  return { update: () => update(state) };
+  const look = watch(state, { shown: () => !section.hidden, moved: () => moved(state), changed: () => changed(state, !section.hidden) });
+  return { update: async () => { await update(state); look(); } };
 }
 
 function build(section, state) {
@@ -39,7 +41,7 @@ function build(section, state) {
   state.photos = h("button", { type: "button", "aria-pressed": "true", onclick: () => setPhotos(state, !state.plot.showPictures) }, t("atlas.photos"));
   state.told = h("p", { class: "hint atlas-told" });
   state.legend = h("div", { class: "atlas-legend" });
-  state.all = h("button", { type: "button", class: "atlas-all", onclick: () => pickBright(state) }, t("atlas.pickbright"));
+  state.all = h("button", { type: "button", class: "atlas-all", hidden: true, onclick: () => pickBright(state) }, t("atlas.pickbright"));
   state.list = h("section", { class: "atlas-picked", "aria-label": t("atlas.pickedlabel"), hidden: true });
   state.whole = h("span", {});
   const zoom = (name, sign, work) => h("button", { type: "button", "aria-label": t(`atlas.${name}`), title: t(`atlas.${name}`), onclick: work }, sign);
@@ -73,7 +75,7 @@ const events = (state) => ({
 async function update(state) {
   const turn = ++state.turn;
   try {
-    if (!state.about) await learn(state);
+    if (!state.about?.sets.length) await learn(state);
     if (!state.about.sets.length) return showEmpty(state);
     const asked = { set: parameter("set") || state.about.set, method: parameter("method") || favorite(state) };
     if (asked.set !== state.set && state.set) await learn(state, asked.set);
@@ -119,7 +121,7 @@ function columnName(name) {
 async function choosePoints(state, { set, method }, turn) {
   const made = state.about.methods.find(({ name }) => name === method)?.made;
   const shown = method === "pca" || made ? method : "pca";
-  const changed = set !== state.set || shown !== state.method || !state.points;
+  const changed = set !== state.set || shown !== state.method || !state.points || state.outdated;
   Object.assign(state, { set, asked: method });
   state.sets.value = set;
   showMethods(state.methods, state, (name) => go({ method: name, box: null }), () => again(state));
@@ -127,9 +129,7 @@ async function choosePoints(state, { set, method }, turn) {
   const points = await loadPoints(set, shown);
   if (turn !== state.turn) return;
   if (points.job) return follow(state, points.job, () => again(state));
-  const before = state.method && set === state.drawn;
-  Object.assign(state, { method: shown, points, drawn: set, colors: null, column0: null, masked: null, picked: before ? state.picked : null });
-  state.picked = null;
+  Object.assign(state, { method: shown, points, drawn: set, outdated: false, colors: null, column0: null, masked: null, picked: null });
   state.plot.state.rgba = new Uint8Array(0);
   state.plot.setPoints(points.places);
   state.box = null;
@@ -141,9 +141,25 @@ async function choosePoints(state, { set, method }, turn) {
 
 /** After a map was made: everything anew. */
 async function again(state) {
-  state.points = null;
+  state.outdated = true;
   await learn(state, state.set);
   await update(state);
+}
+
+/** The points are others: they are shown, and what was picked stays so. */
+async function moved(state) {
+  const picked = state.picked && new Set([...state.picked].map(state.points.id));
+  await again(state);
+  if (!picked || state.picked || !state.points) return;
+  const found = [];
+  for (let i = 0; i < state.points.count; i++) if (picked.has(state.points.id(i))) found.push(i);
+  if (found.length) pick(state, found);
+}
+
+/** Tags or labels are others: colours and what the address selects are asked for anew. */
+async function changed(state, shown) {
+  Object.assign(state, { column0: null, masked: null });
+  if (shown && state.points) await update(state);
 }
 
 async function chooseColors(state) {
@@ -168,7 +184,7 @@ async function chooseMask(state) {
 /** The lake changed between two answers: what was asked first is asked again. */
 function stale(state, found) {
   if (!found || found.mark === state.points.mark) return;
-  state.points = null;
+  state.outdated = true;
   throw Object.assign(new Error(t("atlas.changed")), { changed: true });
 }
 
@@ -192,7 +208,8 @@ function repaint(state) {
 }
 
 function tell(state) {
-  const { count, total, kept } = state.points;
+  const { count, total, kept, outgrown } = state.points;
+  const able = state.about.methods.find(({ name }) => name === state.method)?.available;
   const clear = {};
   for (const name of selection().keys()) if (name !== "sort") clear[name] = null;
   fill(
@@ -200,6 +217,8 @@ function tell(state) {
     count < total ? t("atlas.placed", { count, total }) : tn("atlas.count", count),
     state.mask && [" ", t("atlas.selected", { count: state.mask.count }), " ", h("a", { href: href(clear) }, t("atlas.showall"))],
     !kept && [" ", t("atlas.notkept")],
+    outgrown && able && h("button", { type: "button", class: "atlas-again", onclick: () => make(state, state.method, () => again(state)) }, t("atlas.makeagain")),
+    state.about.region_sets.length > 0 && h("span", { class: "atlas-regions" }, t("atlas.regions", { sets: state.about.region_sets.join(", ") })),
   );
   state.all.hidden = !state.mask && !state.only.size;
 }

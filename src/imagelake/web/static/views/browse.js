@@ -16,6 +16,7 @@ import { makeTools } from "./browse/tools.js";
 import { readLayout } from "./browse/layout.js";
 
 const NO_MONTH = -32768;
+const AGAIN_MS = 1500;
 const WIDE = matchMedia("(min-width: 900px)");
 
 /** Build the view in a section; `known` is what the server told of itself. */
@@ -23,6 +24,7 @@ export function mount(section, known) {
   const state = { shown: null, mark: "", sort: "", groups: null, total: 0, turn: 0, scrolls: new Map(), steps: false };
   const place = { grid: h("div", {}), scrubber: h("div", { hidden: true }), panel: h("aside", { class: "browse-panel", "aria-label": t("browse.filters") }), drawer: h("dialog", { class: "browse-drawer", "aria-label": t("browse.filters") }) };
   const empty = h("div", { class: "browse-empty", hidden: true });
+  const soon = h("p", { class: "hint browse-soon", role: "status", hidden: true });
   const grid = makeGrid(place.grid, {
     label: t("core.browse"),
     ask: async (offset, limit) => {
@@ -48,7 +50,7 @@ export function mount(section, known) {
     section,
     h("h1", { class: "visually-hidden" }, t("core.browse")),
     tools.bar,
-    h("div", { class: "browse-body" }, place.panel, h("div", { class: "browse-main" }, chips.element, tools.trouble, empty, place.grid), place.scrubber),
+    h("div", { class: "browse-body" }, place.panel, h("div", { class: "browse-main" }, chips.element, tools.trouble, soon, empty, place.grid), place.scrubber),
     place.drawer,
     editingBar(known),
   );
@@ -128,6 +130,7 @@ export function mount(section, known) {
     Object.assign(state, { shown: query, failed: false, total: ratios.length, mark: headers.get("X-Mark"), sort });
     state.groups = sort.replace("-", "") === "taken_at" ? months : null;
     tools.fault("");
+    tellSoon(headers.get("X-Partial") === "1");
     done.textContent = tn("browse.show", state.total);
     tools.show(state);
     chips.show();
@@ -137,6 +140,15 @@ export function mount(section, known) {
     announce(tn("browse.found", state.total));
     if (!state.total && known.images) fill(empty, h("h2", {}, t("browse.nothing")), h("p", { class: "hint" }, t("browse.nothing_hint")), h("button", { onclick: chips.clear }, t("browse.clear")));
     empty.hidden = state.total > 0;
+  }
+
+  let later = 0;
+  /** The EXIF is still being read: this list is of names, labels and tags, and is made again in a moment. */
+  function tellSoon(partial) {
+    clearTimeout(later);
+    soon.hidden = !partial;
+    soon.textContent = partial ? t("browse.exif_soon") : "";
+    if (partial) later = setTimeout(refresh, AGAIN_MS);
   }
 
   function tellEmpty() {

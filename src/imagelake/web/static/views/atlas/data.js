@@ -3,7 +3,7 @@
 import { selection } from "../../core/address.js";
 import { saveBlob } from "../../core/listing.js";
 import { intoSquare } from "../../core/scatter.js";
-import { getBytes, post } from "../../core/server.js";
+import { get, getBytes, post } from "../../core/server.js";
 
 export const OTHERS = 254;
 export const NOTHING = 255;
@@ -46,6 +46,12 @@ export async function loadItems(ids) {
   }
   return ids.map((id) => known.get(id)).filter(Boolean);
 }
+
+/** Forget the items, for their tags changed. */
+export const forgetItems = () => known.clear();
+
+/** What a map is now: {lake, mark}, marks that differ whenever the lake or its points do, or {job}. */
+export const markNow = (set, method) => get("atlas/mark", { set, method });
 
 /** The whole ids of many points. */
 export const wholeIds = async (ids) => (await post("atlas/ids", { ids })).ids;

@@ -22,7 +22,7 @@ export function showMethods(element, state, choose, made) {
   ));
   const asked = state.about.methods.find(({ name }) => name === state.asked);
   fill(state.offer);
-  if (!asked || asked.made || state.job) return;
+  if (!asked || asked.made || state.job || asked.name === "pca") return; // that one is made when it is asked for
   if (!asked.available) return fill(state.offer, h("span", { class: "hint" }, t("atlas.missing")), h("code", {}, 'pip install "imagelake[umap]"'));
   const about = asked.starts_s + asked.each_s * total;
   fill(state.offer, h("button", { class: "primary atlas-make", onclick: () => make(state, asked.name, made) }, t("atlas.make", { method: asked.name.toUpperCase() })), h("span", { class: "hint" }, duration(about)));

@@ -28,6 +28,7 @@ export function makeOutcome({ query, decided, count }) {
   function tell(now) {
     word.textContent = now.files ? t("duplicates.sum", { files: tn("duplicates.files", now.files), size: bytes(now.bytes) }) : t("duplicates.sum_none");
     for (const each of buttons) each.disabled = !now.files;
+    element.classList.toggle("none", !now.files); // nothing to scroll to: none of it can be pressed
     byHand.textContent = count() ? tn("duplicates.by_hand", count()) : "";
     forget.hidden = !count();
   }
