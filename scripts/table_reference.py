@@ -2,7 +2,7 @@
 
     python scripts/table_reference.py
 
-`tests/docs/test_table_reference.py` fails when the page is not what this makes.
+`tests/docs/test_reference.py` fails when the page is not what this makes.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ TABLES = {
     ),
     "projections/NAME": (
         schema.PROJECTION,
-        "The embedding maps of a set, as the page shows them and `imagelake map` makes them: one row a point, and one that "
-        "tells of the map and is committed last. SQL does not know it; `imagelake map --export` writes it.",
+        "The embedding maps of a set, as the page shows them and `imagelake map` makes them: one row a point, and one "
+        "that tells of the map and is committed last. `imagelake map --export` writes the newest with its images' columns.",
     ),
     "predictions": (
         schema.PREDICTIONS,

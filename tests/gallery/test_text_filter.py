@@ -1,16 +1,20 @@
 """Words find images, and no text is anything else than words."""
 
+import json
 import unicodedata
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from gallery_rows import COUNT, HOSTILE, image, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imagelake.gallery.exif_words import exif_values
+from imagelake.gallery.catalog import read_catalog
+from imagelake.gallery.exif_words import Found, exif_values
 from imagelake.gallery.gallery import Gallery
 from imagelake.gallery.selection import Selection, rows_of
-from imagelake.gallery.text_filter import words_of
+from imagelake.gallery.text_filter import knows_exif, words_of
 from imagelake.gallery.words import fold
 
 
@@ -76,3 +80,42 @@ def test_exif_of_any_shape_is_read():
     assert list(exif_values("[" * 100_000)) == []
     assert sorted(exif_values('{"a": 1.5, "b": [1, 2], "c": null, "d": true, "e": "x"}')) == ["1 2", "1.5", "x"]
     assert words_of('"a b" a  A') == ["a b", "a"]
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12)
+    | st.sampled_from(['a,', ',"', '":{"', "x}", "{", '"', "\\", "A:B", "", ":{", "1,2"]),
+    lambda inner: st.lists(inner, max_size=10) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=6), _VALUES, max_size=6), min_size=1, max_size=4), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_exif_cut_into_members_has_the_values_of_json(wholes, ascii_only):
+    """However commas, braces and quotes stand in EXIF: an image has the values that its JSON has, and no others."""
+    texts = [json.dumps(each, ensure_ascii=ascii_only, separators=(",", ":")) for each in wholes]
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    found = Found()
+    found.read(np.arange(len(texts), dtype=np.int32), pa.array(texts))
+    words = found.words()
+    values = words.values.to_pylist()
+    assert len(set(values)) == len(values)
+    for row, text in enumerate(texts):
+        own = {values[code] for code in words.codes[words.rows == row].tolist()} - {""}
+        assert own == {
+            folded for value in exif_values(text) if (folded := fold(value).encode("utf-8", "replace").decode())
+        }
+
+
+def test_words_of_names_do_not_wait_for_exif(tmp_path, rows):
+    """While EXIF is being read, who is in a hurry gets what names, labels and tags say, and is told so; others wait."""
+    gallery = Gallery(write(tmp_path / "l", rows).tables, None)
+    catalog = read_catalog(gallery.tables)
+    assert not knows_exif(catalog)
+    assert len(rows_of(gallery, Selection(text="photo 12.jpg", hurry=True), catalog)) == 1
+    assert len(rows_of(gallery, Selection(text="darktable", hurry=True), catalog)) == 0
+    assert not knows_exif(catalog)
+    assert len(rows_of(gallery, Selection(text="darktable"), catalog)) == sum(bool(row["exif"]) for row in rows)
+    assert knows_exif(catalog)
+    assert len(rows_of(gallery, Selection(text="darktable", hurry=True), catalog)) > 0

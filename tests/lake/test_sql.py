@@ -64,3 +64,43 @@ def test_what_is_more_than_a_predicate_is_not_run(lake, monkeypatch):
     for predicate in ("1=1) UNION ALL SELECT repeat('x', 9) FROM range(9) WHERE (true", "true) OR (true"):
         with pytest.raises(InputError, match="more than a condition"):
             matching_ids(lake.tables, predicate)
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        "true", "width > 10 AND format = 'jpeg' -- all", "uris[1] LIKE '%1%' OR format IN ('png', 'jpeg')",
+        "list_contains(tags, 'a') OR 'a' = ANY(tags) OR list_has_any(tags, ['a', 'b']) OR tags = []",
+        "exif->>'$.Make' = 'Canon' OR exif IS NULL", "year(taken_at) = 2024 OR taken_at IS NULL",
+        "taken_at > now() - INTERVAL 3 DAY OR added_at::date > DATE '2024-01-01'",
+        "id IN (SELECT image_id FROM regions WHERE score > 0.5) OR width >= (SELECT min(width) FROM images)",
+        "sqrt(pow(latitude - 53.5, 2)) < 1 OR camera_make || ' ' || camera_model ILIKE '%r5' OR width % 2 < 2",
+    ],
+)  # fmt: skip
+def test_a_predicate_of_others_asks_what_people_ask(lake, photos, predicate):
+    """The bounds on what others may ask leave everything that is about the columns of images."""
+    lake.ingest(photos)
+    found = matching_ids(lake.tables, predicate, time_limit_s=10)
+    assert found == matching_ids(lake.tables, predicate)
+
+
+@pytest.mark.parametrize(
+    "predicate",
+    [
+        "len(range(2000000000)) > 0", '"RANGE"(2000000000) IS NULL', "2000000000.range().len() > 0",
+        "length(repeat('x', 2000000000)) > 0", "lpad(id, 2000000000, 'x') = ''", "format('{:>2000000000}', id) = ''",
+        "NULL::INTEGER[100000][100000] IS NULL", "list_transform([1], lambda x: x) = []", "[x for x in tags] = []",
+        "replace(replace(id, 'a', 'aaaaaaaaa'), 'a', 'aaaaaaaaa') = ''", "(SELECT [id, id] AS a, [a, a]) IS NULL",
+        "EXISTS(SELECT a || a FROM (SELECT id || id AS a FROM images))", "EXISTS(FROM generate_series(1, 9))",
+        "(WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT max(x) FROM t) > 0",
+        "EXISTS(SELECT 1 FROM images ORDER BY len(range(2000000000)))", "[exif, exif] IS NULL", "getenv('HOME') = ''",
+        "EXISTS(SELECT 1 FROM images LIMIT len(range(2000000000)))", "(SELECT 1 UNION SELECT 2) = 1", "'\ud800' = id",
+        "(" * 3000 + "1" + ")" * 3000 + " = 1", "id" + " || id" * 20 + " = ''", "EXISTS(PIVOT images ON format)",
+        "EXISTS(SELECT COLUMNS(lambda c: len(range(2000000000)) > 0) FROM images)", "current_setting('threads') = ''",
+    ],
+)  # fmt: skip
+def test_a_predicate_of_others_cannot_fill_the_memory(lake, monkeypatch, predicate):
+    """What may make more than it is given, or use an answer twice, is refused before it is run."""
+    monkeypatch.setattr("imagelake.lake.sql.query", lambda *_, **__: pytest.fail("it was run"))
+    with pytest.raises(InputError):
+        matching_ids(lake.tables, predicate, time_limit_s=10)

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from starlette.responses import Response
 from starlette.routing import Route
 
 from edge_server import Doubler, read_answer, serving
@@ -409,3 +410,12 @@ def test_origins_that_are_none(origin):
     """A path or a missing scheme would never match: it is said at the start."""
     with pytest.raises(InputError, match="origin"):
         read_origins([origin])
+
+
+def test_the_page_is_there_while_models_are_opened():
+    """Somebody with a browser sees the pictures at once; protocols wait for their models."""
+    page = Route("/page/api/about", lambda _: Response(b"about"))
+    with serving(extra=[lambda _: [page]], page=True) as running:
+        running.site.lifecycle.starting = True
+        assert running.ask("GET", "/page/api/about").status == 200
+        assert running.ask("GET", "/v2").status == 503

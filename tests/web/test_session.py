@@ -211,7 +211,7 @@ def test_somebody_logs_in_by_hand(open_page, keyed):
     shown.get_by_text("This key is not right.").wait_for()
     field.fill(KEY)
     field.press("Enter")
-    shown.wait_for_selector(".view:not([hidden])")
+    shown.wait_for_selector(".view-browse .tile[data-id]")
     assert shown.locator("dialog[open]").count() == 0
     assert shown.evaluate("document.cookie") == ""
     assert shown.evaluate("id => fetch(`page/api/about`).then((answer) => answer.status)", "") == 200

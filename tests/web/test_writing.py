@@ -118,22 +118,23 @@ def test_tags_of_chosen_images(open_page, writable):
         return lake.sql("SELECT count(*) AS n FROM images WHERE list_contains(tags, '<b>x</b>')").to_pylist()[0]["n"]
 
     with logged_in(open_page, site) as page:
-        page.evaluate(
-            """async () => {
-              const app = document.querySelector("script[type=module]").src;
-              const { choose } = await import(app.replace("app.js", "core/chosen.js"));
-              choose([...document.querySelectorAll(".tile")].slice(0, 3).map((each) => each.dataset.id));
-            }"""
-        )
+        for number in range(3):
+            page.locator(".view-browse .tile[data-id]").nth(number).focus()
+            page.keyboard.press("x")
         bar = page.locator(".view-browse .editing")
         bar.locator("strong:has-text('3 pictures chosen')").wait_for()
         bar.locator("input[type=text]").fill("<b>x</b>")
         bar.locator("button:has-text('Add tag')").click()
         page.wait_for_selector(".notice:has-text('Tags of 3 pictures changed')")
         assert tagged() == 3
+        word, below = page.locator(".notice").bounding_box(), bar.bounding_box()
+        assert word["y"] + word["height"] <= below["y"]  # it covers none of the buttons
+        facet = page.locator(".browse-main, .filters").get_by_label("<b>x</b>")
+        facet.first.wait_for()
         page.click(".notice button:has-text('Undo')")
         page.wait_for_selector(".notice:has-text('as before')")
         assert tagged() == 0
+        facet.first.wait_for(state="detached")
         with page.expect_download() as saving:
             bar.locator("button:has-text('CSV')").click()
         lines = saving.value.path().read_text().splitlines()
@@ -151,13 +152,8 @@ def test_pictures_are_sent(open_page, writable, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     (tmp_path / "again.png").write_bytes(data)
     with logged_in(open_page, site) as page:
-        page.evaluate(
-            """async () => {
-              const app = document.querySelector("script[type=module]").src;
-              const { openUpload } = await import(app.replace("app.js", "core/uploading.js"));
-              openUpload();
-            }"""
-        )
+        count = int(page.inner_text(".browse-count").split()[0])
+        page.get_by_role("button", name="Add pictures").click()
         choosing = page.locator(".editing-sheet input[type=file]")
         choosing.set_input_files(tmp_path / HOSTILE)
         page.wait_for_selector(".editing-files li[data-state=good]:has-text('added')")
@@ -165,6 +161,7 @@ def test_pictures_are_sent(open_page, writable, tmp_path):
         page.wait_for_selector(".editing-files li[data-state=bad]:has-text('broken.jpg')")
         page.wait_for_selector(".editing-files li[data-state=good]:has-text('was there already')")
         page.wait_for_selector("text=1 added, 1 known already, 1 not taken.")
+        page.wait_for_selector(f".browse-count:has-text('{count + 1} pictures')")  # behind the dialog
         page.wait_for_selector(".editing-follow:has-text('can be searched')", timeout=60_000)
         assert page.title() != "1"
     image_id = hashlib.sha256(data).hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from imagelake.errors import ImagelakeError
+from imagelake.errors import BusyError, ImagelakeError
 from imagelake.gallery.copies_choice import FileGroup, file_groups
 from imagelake.gallery.gallery import Gallery
 from imagelake.gallery.selection import Selection, rows_of
@@ -20,6 +20,7 @@ from imagelake.run.duplicates import DuplicateOptions, DuplicateReport, duplicat
 
 _LOG = logging.getLogger(__name__)
 _KEPT = 3  # reports, each with all its groups
+_MOST_WAITING = 8  # searches with other options each
 _FORSAKEN_S = 30.0  # a search that nobody has asked about for so long ends
 
 
@@ -122,7 +123,17 @@ class Copies:
             return found, told | {"images_now": images}
 
     def _begin(self, options: DuplicateOptions) -> _Search:
-        """Line a search up; the lock is held."""
+        """Line a search up; the lock is held.
+
+        Raises:
+            BusyError: too many wait.
+        """
+        if len(self._searches) >= _MOST_WAITING:
+            failed = [key for key, each in self._searches.items() if each.failed is not None]
+            for key in failed:
+                del self._searches[key]
+        if len(self._searches) >= _MOST_WAITING:
+            raise BusyError("Other duplicates are being looked for already. Look again in a moment.")
         search = self._searches[options] = _Search(options)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="imagelake-duplicates", daemon=True)

@@ -39,7 +39,7 @@ def read_exif(tables: Tables, catalog: Catalog, older: tuple[Catalog, Words] | N
     Raises:
         LakeError: it cannot be read.
     """
-    found = _Found()
+    found = Found()
     if older is not None:
         moved = catalog.rows_of_keys(older[0].keys)
         rows = moved[older[1].rows]
@@ -59,8 +59,8 @@ def read_exif(tables: Tables, catalog: Catalog, older: tuple[Catalog, Words] | N
     return found.words()
 
 
-class _Found:
-    """Words as they come. A class because it adds up."""
+class Found:
+    """Words of EXIF as they come. A class because it adds up."""
 
     def __init__(self) -> None:
         self._values: list[pa.Array] = []
@@ -151,7 +151,8 @@ def _plain(members: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
 
 def _all(*conditions: pa.Array) -> NDArray[np.bool_]:
-    return np.logical_and.reduce([np.asarray(each, np.bool_) for each in conditions])
+    found: NDArray[np.bool_] = np.logical_and.reduce([np.asarray(each, np.bool_) for each in conditions])
+    return found
 
 
 def _values_of_member(member: str) -> list[str] | None:

@@ -44,6 +44,7 @@ class Gallery:
         self.thumbnails = Thumbnails(tables)
         self._lock = threading.Lock()
         self._look_at = 0.0
+        self._changed = False  # by ourselves, since the last read began
         self._catalog: Catalog | None = None
         self._reading: Future[Catalog] | None = None
         with self._lock:
@@ -67,6 +68,11 @@ class Gallery:
             wait([reading], timeout=_PATIENCE_S)
         return self._catalog or known
 
+    def changed(self) -> None:
+        """Tell that the lake was changed from here: the next catalog is looked for at once, not a moment later."""
+        with self._lock:
+            self._look_at, self._changed = 0.0, True
+
     def seen(self) -> Catalog:
         """The images as they were when somebody looked last, without a look: for what is asked very often.
 
@@ -82,7 +88,7 @@ class Gallery:
     def _read(self) -> Future[Catalog]:
         """Begin to read; called with the lock."""
         reading: Future[Catalog] = Future()
-        self._reading = reading
+        self._reading, self._changed = reading, False
         threading.Thread(target=self._follow, args=(reading,), name="imagelake-catalog").start()
         return reading
 
@@ -101,7 +107,8 @@ class Gallery:
         now = time.monotonic()
         with self._lock:
             self._catalog, self._reading = found, None
-            self._look_at = now + max(_LOOK_S, (now - began) / _SHARE) if found is not None else now
+            pause = 0.0 if self._changed or found is None else max(_LOOK_S, (now - began) / _SHARE)
+            self._look_at = now + pause
         if found is not None:
             reading.set_result(found)
         elif failure is not None:

@@ -14,9 +14,7 @@ from imagelake.errors import InputError
 
 _MOST_FUNCTIONS = 64
 _MOST_JOINED = 8
-_OPERATORS = frozenset(
-    "+ - * / // % ** ^ ~~ !~~ ~~* !~~* ~~~ || -> ->> @> <@ &&".split()
-)  # as DuckDB's parser calls them
+_OPERATORS = "+ - * / // % ** ^ ~~ !~~ ~~* !~~* ~~~ || -> ->> @> <@ &&"  # as DuckDB's parser calls them
 _TEXTS = (
     "like_escape not_like_escape ilike_escape not_ilike_escape lower upper lcase ucase trim ltrim rtrim length len "
     "strlen substr substring left right contains starts_with prefix suffix ends_with regexp_matches regexp_full_match "
@@ -30,26 +28,27 @@ _LISTS = (
     "list_min list_max list_sum list_avg"
 )
 _NUMBERS = (
-    "abs sign round floor ceil ceiling trunc sqrt cbrt pow power exp ln log log2 log10 sin cos tan asin acos atan atan2 "
-    "radians degrees pi mod fmod greatest least isnan isinf isfinite bit_count xor hash random"
+    "abs sign round floor ceil ceiling trunc sqrt cbrt pow power exp ln log log2 log10 sin cos tan asin acos atan "
+    "atan2 radians degrees pi mod fmod greatest least isnan isinf isfinite bit_count xor hash random"
 )
 _TIMES = (
     "now today current_date get_current_timestamp current_timestamp year month day hour minute second quarter week "
     "weekday isodow dayofweek dayofmonth dayofyear isoyear weekofyear decade century epoch epoch_ms date_part datepart "
-    "date_trunc datetrunc date_diff datediff date_sub datesub date_add age last_day dayname monthname make_date make_time "
-    "make_timestamp strftime strptime try_strptime timezone to_years to_months to_weeks to_days to_hours to_minutes "
-    "to_seconds to_milliseconds to_microseconds to_timestamp"
+    "date_trunc datetrunc date_diff datediff date_sub datesub date_add age last_day dayname monthname make_date "
+    "make_time make_timestamp strftime strptime try_strptime timezone to_years to_months to_weeks to_days to_hours "
+    "to_minutes to_seconds to_milliseconds to_microseconds to_timestamp"
 )
 _OTHERS = (
     "coalesce ifnull nullif if typeof json_extract json_extract_string json_extract_path json_extract_path_text "
-    "json_value json_exists json_contains json_array_length json_type json_valid count count_star min max sum avg any_value "
-    "bool_and bool_or constant_or_null error"
+    "json_value json_exists json_contains json_array_length json_type json_valid count count_star min max sum avg "
+    "any_value bool_and bool_or constant_or_null error"
 )
-FUNCTIONS = _OPERATORS.union(*(words.split() for words in (_TEXTS, _LISTS, _NUMBERS, _TIMES, _OTHERS)))
+FUNCTIONS = frozenset(f"{_OPERATORS} {_TEXTS} {_LISTS} {_NUMBERS} {_TIMES} {_OTHERS}".split())
 """What may be called, by the names that DuckDB's parser has for it."""
 
 _CLASSES = frozenset(
-    "COLUMN_REF CONSTANT COMPARISON CONJUNCTION OPERATOR BETWEEN CASE CAST COLLATE FUNCTION SUBQUERY TYPE STAR".split()
+    {"COLUMN_REF", "CONSTANT", "COMPARISON", "CONJUNCTION", "OPERATOR", "BETWEEN", "CASE"}
+    | {"CAST", "COLLATE", "FUNCTION", "SUBQUERY", "TYPE", "STAR"}
 )
 _TABLES = frozenset({"BASE_TABLE", "JOIN", "EMPTY", "EXPRESSION_LIST"})
 _JOINED = frozenset({"||", "concat"})
@@ -70,14 +69,14 @@ def check_predicate(tree: Any) -> None:
     for name in called:
         if name not in FUNCTIONS:
             raise InputError(
-                f"The predicate calls {name[:60]}, which is not for predicates of others: it may make more than it is "
-                "given. Use comparisons, LIKE, IN, list_contains, lower, date_part and the like; `imagelake sql` on the "
-                "machine of the lake knows no such bounds."
+                f"The predicate calls {name[:60]}, which is not for predicates of others: it may make more than it "
+                "is given. Use comparisons, LIKE, IN, list_contains, lower, date_part and the like; or ask `imagelake "
+                "sql` on the machine of the lake, which has no such bounds."
             )
     if len(called) > _MOST_FUNCTIONS or sum(name in _JOINED for name in called) > _MOST_JOINED:
         raise InputError(
-            f"The predicate calls {len(called)} functions; at most {_MOST_FUNCTIONS} may be called, and texts be joined "
-            f"{_MOST_JOINED} times. Ask for less."
+            f"The predicate calls {len(called)} functions; at most {_MOST_FUNCTIONS} may be called, and at most "
+            f"{_MOST_JOINED} of them join texts. Ask for less."
         )
     for part in parts:
         fault = _fault(part)

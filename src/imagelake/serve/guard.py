@@ -288,7 +288,7 @@ class Guard:
             raise _Refused(403, "origin", _no_page(origin))
 
     def _check_load(self, scope: Scope, facts: RequestFacts) -> None:
-        if self._site.lifecycle.starting:
+        if self._site.lifecycle.starting and facts.protocol != "page":  # that needs no models
             raise _Refused(
                 503, "starting", "The models are not open yet. Send it again later.",
                 {"Retry-After": str(RETRY_AFTER_S)},

@@ -110,11 +110,11 @@ class Threads:
 
     def _next(self) -> _Job | None:
         with self._lock:
-            for caller, jobs in self._waiting.items():
-                if self._at_work.get(caller, 0) < self._each:
-                    break
-            else:
+            free = (each for each in self._waiting if self._at_work.get(each, 0) < self._each)
+            caller = next(free, None)
+            if caller is None:
                 return None
+            jobs = self._waiting[caller]
             job = jobs.popleft()
             self._waiting.move_to_end(caller)
             if not jobs:

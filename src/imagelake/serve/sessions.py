@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 import time
 from collections import OrderedDict
@@ -47,7 +48,7 @@ class Sessions:
             TooOftenError: the address tried too often.
             NoKeyError: the key is none of ours.
         """
-        wait_s = self._attempts.wait_s(caller)
+        wait_s = self._attempts.wait_s(_network(caller))
         if wait_s:
             raise TooOftenError(f"Too many keys were tried from this address. Try again after {wait_s:.0f} s.", wait_s)
         name = self._keys.name_of(key.strip().encode("utf-8", "replace"))
@@ -88,6 +89,17 @@ def shown_session(cookies: bytes, name: str) -> bytes:
         if key == name.encode():
             return value
     return b""
+
+
+def _network(caller: str) -> str:
+    """What one caller can have of addresses: of IPv6, 64 bits of each are free to choose."""
+    try:
+        address = ipaddress.ip_address(caller.partition("%")[0])
+    except ValueError:
+        return caller
+    if isinstance(address, ipaddress.IPv4Address) or address.ipv4_mapped is not None:
+        return caller
+    return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
 
 
 def _digest(token: bytes) -> bytes:

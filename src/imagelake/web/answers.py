@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from imagelake.errors import InputError
 from imagelake.gallery.selection import Selection
-from imagelake.serve.body import BodyBudget, read_body
+from imagelake.serve.body import BodyBudget, content_length, read_body
 from imagelake.serve.errors_http import headers_of, message_of, status_of
 from imagelake.serve.guard import facts_of
 from imagelake.serve.json_answer import json_answer
@@ -33,6 +33,7 @@ _SMALL = 64 << 10
 _TIMEOUT_S = 30.0
 _FACET = "f."
 _LONGEST = 10_000
+_LONGEST_QUERY = 200_000
 _MOST_PARTS = 1_000
 _SEAL = {
     "X-Content-Type-Options": "nosniff",
@@ -124,8 +125,20 @@ async def body_of(request: Request, most: int) -> bytes:
         NoMemoryError: the bodies of other requests take too much memory.
     """
     limits = Limits(max_body=most, body_timeout_s=_TIMEOUT_S)
-    budget = _small_budget() if most <= _SMALL else _budget()
+    announced = content_length(request.scope)
+    budget = _small_budget() if (most if announced is None else announced) <= _SMALL else _budget()
     return bytes(await read_body(request.scope, request.receive, limits, budget))
+
+
+def query_of(text: str) -> QueryParams:
+    """The query of an address that came in a body, which may be longer than any address.
+
+    Raises:
+        InputError: it is too long.
+    """
+    if len(text) > _LONGEST_QUERY:
+        raise InputError(f"The query has {len(text):,} letters; give at most {_LONGEST_QUERY:,}.")
+    return QueryParams(text)
 
 
 def selection_of(query: QueryParams) -> Selection:

@@ -22,7 +22,8 @@ from imagelake.gallery.copies_script import FORMATS, export_of
 from imagelake.gallery.difference import LAID, Differences
 from imagelake.gallery.gallery import Gallery
 from imagelake.run.duplicates import HASH_DISTANCE, KINDS, DuplicateOptions
-from imagelake.web.answers import route, selection_of
+from imagelake.serve.errors_http import plain
+from imagelake.web.answers import query_of, route, selection_of
 
 _MOST_GROUPS = 120
 _EXPORT_BYTES = 8 << 20
@@ -43,6 +44,7 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
     def groups(request: Request) -> dict[str, Any]:
         query = request.query_params
         found, told = copies.find(_options(query), again=query.get("again") == "1")
+        told |= {"error": plain(told["error"])} if "error" in told else {}
         if found is None:
             return told
         rule = _rule(query)
@@ -66,7 +68,7 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
 
     def export(request: Request) -> Response | dict[str, Any]:
         asked = _object(request.state.body)
-        query = QueryParams(_text(asked, "query"))
+        query = query_of(_text(asked, "query"))
         found, _ = copies.find(_options(query))
         if found is None:
             raise HTTPException(409, "The duplicates of this lake are not known yet. Look at them first.")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
@@ -16,7 +15,7 @@ from imagelake.gallery.gallery import Gallery
 from imagelake.gallery.selection import rows_of
 from imagelake.gallery.writing import MOST_IMAGES, Uploads, list_of, tag_some
 from imagelake.run.tags import count_tags
-from imagelake.web.answers import route, selection_of
+from imagelake.web.answers import query_of, route, selection_of
 
 _TAGGING_BYTES = 8 << 20
 _PICTURE_BYTES = 100 << 20
@@ -35,6 +34,7 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
     def change_tags(request: Request) -> dict[str, Any]:
         asked = _object(request.state.body)
         changes = tag_some(gallery, _images(gallery, asked), _texts(asked, "add"), _texts(asked, "remove"))
+        gallery.changed()
         undo = [
             {"ids": [each[:16] for each in ids], "add": list(lost), "remove": list(gained)}
             for (gained, lost), ids in changes.gained.items()
@@ -45,6 +45,7 @@ def routes(gallery: Gallery) -> list[BaseRoute]:
         taken = uploads.take(request.query_params.get("name", ""), request.state.body)
         if taken.error is None and not taken.known:
             behind.more()
+            gallery.changed()
         return {"id": taken.id, "known": taken.known, "error": taken.error}
 
     def uploaded(request: Request) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _images(gallery: Gallery, asked: Mapping[str, Any]) -> list[str]:
         return _texts(asked, "ids")
     if not isinstance(asked["selection"], str):
         raise InputError("selection is no text. Give the query of an address, such as q=boat&f.tag=red.")
-    rows = rows_of(gallery, selection_of(QueryParams(asked["selection"])))
+    rows = rows_of(gallery, selection_of(query_of(asked["selection"])))
     if len(rows) > MOST_IMAGES:
         raise InputError(f"{len(rows):,} images are selected; tag at most {MOST_IMAGES:,} at once.")
     return gallery.catalog().ids_of(rows)

@@ -43,7 +43,12 @@ const ask = () => get("about").catch((error) => ({ error }));
 /** What the server tells after all: once somebody has logged in, or asks again. */
 async function again(error) {
   if (error.status === 401) await logIn();
-  else await new Promise((resolve) => fill(document.getElementById("main"), trouble(error, resolve)));
+  else {
+    await new Promise((resolve) => {
+      fill(document.getElementById("main"), trouble(error, resolve));
+      if ([0, 503].includes(error.status)) setTimeout(resolve, RETRY_MS); // it begins, or is begun again
+    });
+  }
   document.getElementById("main").replaceChildren();
   return ask();
 }

@@ -39,7 +39,7 @@ async function ask(path, params, options) {
     const early = globalThis.imagelakeEarly?.get(`${path}${query}`); // under way since before this script was there
     globalThis.imagelakeEarly?.delete(`${path}${query}`);
     answer = await (early && !options.method ? early.catch(() => null) : null);
-    answer ||= await fetch(`page/api/${path}${query}`, {
+    if (!answer?.ok) answer = await fetch(`page/api/${path}${query}`, {
       ...options,
       headers: { "X-Imagelake-Page": "1", ...options.headers },
       credentials: "same-origin",

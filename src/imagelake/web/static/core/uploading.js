@@ -11,7 +11,7 @@ const MOST = 100 * 2 ** 20;
 /** Open the dialog; `files` may be there already, as when they were dropped on the page. */
 export function openUpload(files = []) {
   const state = { waiting: [], busy: 0, added: [], refused: 0, known: 0, abort: new AbortController() };
-  const list = h("ul", { class: "editing-files" });
+  const list = h("ul", { class: "editing-files", tabindex: "0", "aria-label": t("edit.upload") });
   const word = h("p", { class: "hint", role: "status" });
   const input = h("input", { type: "file", multiple: true, accept: "image/*,.heic,.heif,.avif,.tif,.tiff", onchange: () => add(input.files) });
   const choosing = h("label", { class: "editing-drop" }, h("span", {}, t("edit.drop")), input);

@@ -32,6 +32,8 @@ export function mount(section, known) {
 function build(section, state) {
   const stage = h("div", { class: "atlas-stage" });
   state.card = h("a", { class: "atlas-card", hidden: true, href: "?" });
+  state.loading = h("p", { class: "atlas-loading hint", role: "status", hidden: true }, t("atlas.loading"));
+  state.frame = section;
   state.empty = h("div", { class: "atlas-empty card", hidden: true });
   state.sets = h("select", { "aria-label": t("atlas.set"), onchange: (event) => go({ set: event.target.value, box: null }) });
   state.methods = h("div", { class: "atlas-methods", role: "group", "aria-label": t("atlas.method") });
@@ -51,7 +53,7 @@ function build(section, state) {
     h("div", { class: "row atlas-tools" }, state.sets, state.methods, state.offer, h("span", { class: "spring" }),
       h("label", { class: "row" }, h("span", { class: "atlas-word" }, t("atlas.color")), state.column), state.photos, state.lasso),
     h("div", { class: "atlas-frame" },
-      h("div", { class: "atlas-plane" }, stage, state.card, state.empty,
+      h("div", { class: "atlas-plane" }, stage, state.card, state.loading, state.empty,
         h("div", { class: "atlas-zoom" }, zoom("closer", "+", () => state.plot.zoomAt(1.6)), zoom("wider", "−", () => state.plot.zoomAt(1 / 1.6)), zoom("fit", "⤢", () => state.plot.fit()))),
       h("aside", { class: "atlas-side", "aria-label": t("atlas.legend") }, state.told, state.list, state.legend, h("div", { class: "row" }, state.all, state.whole))),
     bar,
@@ -126,7 +128,8 @@ async function choosePoints(state, { set, method }, turn) {
   state.sets.value = set;
   showMethods(state.methods, state, (name) => go({ method: name, box: null }), () => again(state));
   if (!changed) return;
-  const points = await loadPoints(set, shown);
+  state.loading.hidden = Boolean(state.points);
+  const points = await loadPoints(set, shown).finally(() => { state.loading.hidden = true; });
   if (turn !== state.turn) return;
   if (points.job) return follow(state, points.job, () => again(state));
   Object.assign(state, { method: shown, points, drawn: set, outdated: false, colors: null, column0: null, masked: null, picked: null });
@@ -136,6 +139,7 @@ async function choosePoints(state, { set, method }, turn) {
   fill(state.whole, saving(state, null));
   showPicked(state.list, state, () => {});
   state.empty.hidden = points.count > 0;
+  state.frame.classList.toggle("is-empty", !points.count);
   if (!points.count) showEmpty(state);
 }
 
@@ -286,5 +290,6 @@ async function showCard(state, i, x = 0, y = 0) {
 
 function showEmpty(state) {
   state.empty.hidden = false;
+  state.frame.classList.add("is-empty");
   fill(state.empty, h("h2", {}, t("atlas.empty")), h("p", {}, t("atlas.emptyhint")), h("code", {}, `imagelake extract --lake ${state.known.name || "LAKE"}`));
 }

@@ -1,7 +1,7 @@
 // The view "browse": all images of a selection as a grid, and what selects them.
 
 import { all, go, href, selection } from "../core/address.js";
-import { editingBar } from "../core/editing.js";
+import { editingBar, uploadButton } from "../core/editing.js";
 import { announce, fill, h } from "../core/dom.js";
 import { makeFilters } from "../core/filters.js";
 import { makeGrid } from "../core/grid.js";
@@ -41,7 +41,7 @@ export function mount(section, known) {
   const filters = makeFilters(facets);
   const done = h("button", { class: "primary" }, t("browse.done"));
   const chips = makeChips();
-  const tools = makeTools({ look: (next) => { grid.look(next); scrubber.show(Boolean(state.groups)); }, drawer: openDrawer, chooseAll });
+  const tools = makeTools({ look: (next) => { grid.look(next); scrubber.show(Boolean(state.groups)); }, drawer: openDrawer, chooseAll, more: uploadButton(known) });
   place.drawer.append(h("form", { method: "dialog", class: "browse-drawer-head" }, h("h2", {}, t("browse.filters")), done));
   place.drawer.addEventListener("close", settlePanel);
   place.drawer.addEventListener("click", (event) => event.target === place.drawer && place.drawer.close());
@@ -61,8 +61,9 @@ export function mount(section, known) {
   onKey("x", t("browse.key_choose"), () => false); // the grid hears it where the focus is; the help tells of it
   onKey("X", t("browse.key_range"), () => false);
   addEventListener("popstate", () => { state.steps = true; }, { capture: true });
-  addEventListener("imagelake:tags", () => { state.mark = ""; refresh(); });
+  addEventListener("imagelake:tags", () => { state.mark = ""; refresh(); lookAgain(); });
   addEventListener("imagelake:again", () => refresh());
+  addEventListener("imagelake:uploaded", () => { refresh(); lookAgain(); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && !section.hidden) look(); });
 
   function settlePanel() {
@@ -168,6 +169,11 @@ export function mount(section, known) {
     } finally {
       reading = false;
     }
+  }
+
+  /** A large lake is read for a while: what was changed may be there a moment later. */
+  function lookAgain() {
+    for (const milliseconds of [1500, 6000]) setTimeout(() => !section.hidden && look(), milliseconds);
   }
 
   async function look() {

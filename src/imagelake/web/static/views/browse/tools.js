@@ -10,8 +10,8 @@ const DOWN = new Set(["taken_at", "added_at", "byte_size", "pixels", "sharpness"
 const EXAMPLES = ["width > height * 2", "iso >= 3200 AND f_number <= 2.8", "list_contains(tags, 'good')", "taken_at >= '2024-01-01'"];
 let number = 0;
 
-/** {bar, trouble, text, putSize(place), show(state), fault(message)}; `look(next)` changes the grid, `drawer()` opens the filters. */
-export function makeTools({ look, drawer, chooseAll }) {
+/** {bar, trouble, text, putSize(place), show(state), fault(message)}; `look(next)` changes the grid, `drawer()` opens the filters, `more` is another button or null. */
+export function makeTools({ look, drawer, chooseAll, more }) {
   const id = `browse-where-${++number}`;
   const text = h("input", { type: "search", class: "browse-text", placeholder: t("browse.text_hint"), "aria-label": t("browse.text_hint"), "aria-keyshortcuts": "/", autocomplete: "off", spellcheck: "false", enterkeyhint: "search", oninput: later(180, () => go({ q: text.value.trim() || null }, { replace: Boolean(parameter("q")) })), onkeydown: (event) => { if (event.key === "Escape") text.blur(); } });
   const count = h("span", { class: "browse-count" });
@@ -34,6 +34,7 @@ export function makeTools({ look, drawer, chooseAll }) {
     h("div", { class: "row browse-row" },
       h("button", { type: "button", class: "browse-open", onclick: drawer }, t("browse.filters")),
       text, disclose, count, h("span", { class: "spring" }),
+      more,
       h("button", { type: "button", class: "quiet browse-all", onclick: chooseAll }, t("browse.choose_all")),
       h("span", { class: "browse-sort row" }, sort, way), sized, square),
     sheet,
@@ -65,10 +66,9 @@ export function makeTools({ look, drawer, chooseAll }) {
     bar,
     trouble,
     text,
-    /** Put the control of the size there; null: back into the bar. */
+    /** Put what concerns the size there; null: back into the bar. */
     putSize(place) {
-      if (place) place.append(sized);
-      else square.before(sized);
+      (place || bar.firstElementChild).append(sized, square);
     },
     show(state) {
       const q = parameter("q");

@@ -47,6 +47,8 @@ function show(state, health) {
   }
   state.before = { answered, up_s: health.up_s };
   const waiting = health.models.reduce((sum, each) => sum + each.waiting, 0);
+  const old = state.place.querySelector(".runs-scroll"); // who reads on in it stays where they are
+  const [left, focused] = [old?.scrollLeft, old !== null && old === document.activeElement];
   const refused = Object.values(health.http?.refused || {}).reduce((sum, each) => sum + each, 0);
   fill(
     state.place,
@@ -64,6 +66,9 @@ function show(state, health) {
     ),
     health.models.length ? models(health.models) : h("p", { class: "hint" }, t("runs.no_models")),
   );
+  const fresh = state.place.querySelector(".runs-scroll");
+  if (fresh && old) fresh.scrollLeft = left;
+  if (focused) fresh?.focus({ preventScroll: true });
 }
 
 function figure(name, text, mark = null, more = null) {
