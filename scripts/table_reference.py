@@ -59,7 +59,8 @@ TABLES = {
     "projections/NAME": (
         schema.PROJECTION,
         "The embedding maps of a set, as the page shows them and `imagelake map` makes them: one row a point, and one "
-        "that tells of the map and is committed last. `imagelake map --export` writes the newest with its images' columns.",
+        "that tells of the map and is committed last. `imagelake map --export` writes the newest "
+        "with its images' columns.",
     ),
     "predictions": (
         schema.PREDICTIONS,
