@@ -334,7 +334,7 @@ def test_colors_are_counted_as_sql_counts(tmp_path):
         assert found.kind == column["kind"]
         if column["name"] in {"lens", "tags"}:
             assert (found.codes == NOTHING).all()
-    with pytest.raises(InputError, match="coloured by 'exif'"):
+    with pytest.raises(InputError, match="colored by 'exif'"):
         colors_of(gallery, gallery.catalog(), "exif", points.keys)
 
 

@@ -252,7 +252,7 @@ PIXELS = """() => {
     [
         ("atlas?set=../../etc", None, "no embedding set"),
         ("atlas?method=tsne", None, "pca, umap"),
-        ("atlas/colors?method=pca&column=thumbnail", None, "coloured"),
+        ("atlas/colors?method=pca&column=thumbnail", None, "colored"),
         ("atlas/selected?method=pca&f.nothing=1", None, "facet"),
         ("atlas/export?method=pca&format=exe", None, "parquet"),
         ("atlas/items", {"ids": ["x"]}, "16 to 64 letters"),

@@ -1,4 +1,4 @@
-"""What the points of the embedding map are coloured by: any column of the images, facets, predictions, look-alikes."""
+"""What the points of the embedding map are colored by: any column of the images, facets, predictions, look-alikes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Colors:
 
 
 def columns_of(gallery: Gallery) -> list[dict[str, str]]:
-    """What can be coloured by, in the order in which people want it, and its kind."""
+    """What can be colored by, in the order in which people want it, and its kind."""
     special = [{"name": name, "kind": "categories"} for name in _SPECIAL]
     found = []
     for each in gallery.tables.images.schema:
@@ -69,7 +69,7 @@ def colors_of(gallery: Gallery, catalog: Catalog, column: str, keys: NDArray[np.
         )
     known = {each["name"]: each["kind"] for each in columns_of(gallery)}
     if column not in known:
-        raise InputError(f"The map cannot be coloured by {column[:_SHOWN]!r}. There are: {', '.join(known)}.")
+        raise InputError(f"The map cannot be colored by {column[:_SHOWN]!r}. There are: {', '.join(known)}.")
     kind = known[column]
     if kind == "categories":
         coded = catalog.made.get(f"atlas {column}", lambda: _coded(_column(gallery, catalog, column, kind)))

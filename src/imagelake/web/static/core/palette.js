@@ -1,20 +1,20 @@
-// Colours of points. The twelve of a theme were chosen so that any two differ: by 0.15 and more (OKLab) for most people,
+// Colors of points. The twelve of a theme were chosen so that any two differ: by 0.15 and more (OKLab) for most people,
 // by 0.065 and more as seen without red, green or blue receptors; each stands out from the ground 3:1.
 
 const LIGHT = ["#f04bc3", "#690f00", "#699600", "#000f96", "#b40f5a", "#0087f0", "#692dd2", "#1e5a3c", "#4b0f5a", "#965a00", "#ff4b4b", "#3c8787"];
 const DARK = ["#a500ff", "#ffff78", "#2da578", "#d2b4ff", "#d21e4b", "#0fffff", "#f078a5", "#69690f", "#00f000", "#4b78c3", "#ffc387", "#d2780f"];
 
-/** The twelve colours of categories, as [r, g, b]. */
+/** The twelve colors of categories, as [r, g, b]. */
 export const categories = (dark) => (dark ? DARK : LIGHT).map(parse);
 
-/** What values that have no colour of their own share, and what points without a value have. */
+/** What values that have no color of their own share, and what points without a value have. */
 export const others = (dark) => (dark ? [165, 175, 186] : [86, 95, 105]);
 export const nothing = (dark) => (dark ? [95, 103, 112] : [160, 168, 176]);
 
-/** What points have where nothing is coloured. */
+/** What points have where nothing is colored. */
 export const plain = (dark) => (dark ? [79, 209, 197] : [15, 118, 110]);
 
-/** 256 colours from low to high, even steps of lightness: [[r, g, b]]; the dark end is left out on a dark ground. */
+/** 256 colors from low to high, even steps of lightness: [[r, g, b]]; the dark end is left out on a dark ground. */
 export function scale(dark) {
   const [from, to] = dark ? [0.45, 0.97] : [0.3, 0.84];
   return Array.from({ length: 256 }, (_, step) => {

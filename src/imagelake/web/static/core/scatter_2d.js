@@ -59,7 +59,7 @@ function dash(picture, places, tints, { x, y, scale, ratio, size }, bright, step
   }
 }
 
-/** One pixel under one more layer, colours not multiplied by their opacity. */
+/** One pixel under one more layer, colors not multiplied by their opacity. */
 function blend(data, to, tints, from, share) {
   const over = (tints[from + 3] / 255) * share;
   const under = (data[to + 3] / 255) * (1 - over);

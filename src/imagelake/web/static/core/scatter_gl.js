@@ -1,4 +1,4 @@
-// Points by WebGL 2: a buffer of places, one of colours, drawn as they are: the graphics card does the work.
+// Points by WebGL 2: a buffer of places, one of colors, drawn as they are: the graphics card does the work.
 
 const VERTEX = `#version 300 es
 in vec2 place;

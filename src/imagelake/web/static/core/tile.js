@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { thumbnail } from "./server.js";
 
 /**
- * A link to an image: {id, name, width, height, color}. The colour fills its place until the thumbnail is there.
+ * A link to an image: {id, name, width, height, color}. The color fills its place until the thumbnail is there.
  * `more` goes below the picture; `changes` are more parameters of the address it leads to.
  */
 export function tile(item, { more = null, changes = {}, eager = false } = {}) {

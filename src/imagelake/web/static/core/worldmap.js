@@ -13,7 +13,7 @@ const LEVELS = [3.1, 5.6]; // from these zooms on, the next level of detail
 const LIGHT = { sea: "#cbdce6", land: "#f6f4ee", line: "#b9b4a6", grid: "rgb(40 70 90 / 10%)", text: "#4b5157", halo: "#f6f4ee", pin: "#b3261e", mark: "#0f766e", onMark: "#ffffff", paper: "#ffffff" };
 const DARK = { sea: "#12191f", land: "#2b3138", line: "#525b66", grid: "rgb(200 220 240 / 7%)", text: "#c3cad2", halo: "#2b3138", pin: "#ff8a80", mark: "#4fd1c5", onMark: "#06201d", paper: "#eef1f4" };
 
-/** The colours of the theme that is on. */
+/** The colors of the theme that is on. */
 export const palette = () => (isDark() ? DARK : LIGHT);
 
 /**

@@ -1,4 +1,4 @@
-// The view "atlas": all pictures as points, the alike near each other; coloured, lassoed, tagged, exported.
+// The view "atlas": all pictures as points, the alike near each other; colored, lassoed, tagged, exported.
 
 import { get as parameter, go, href, selection } from "../core/address.js";
 import { announce, fill, h } from "../core/dom.js";
@@ -160,7 +160,7 @@ async function moved(state) {
   if (found.length) pick(state, found);
 }
 
-/** Tags or labels are others: colours and what the address selects are asked for anew. */
+/** Tags or labels are others: colors and what the address selects are asked for anew. */
 async function changed(state, shown) {
   Object.assign(state, { column0: null, masked: null });
   if (shown && state.points) await update(state);

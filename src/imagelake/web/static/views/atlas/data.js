@@ -1,4 +1,4 @@
-// What the embedding map asks the server: points, colours, which ones are selected, their images.
+// What the embedding map asks the server: points, colors, which ones are selected, their images.
 
 import { selection } from "../../core/address.js";
 import { saveBlob } from "../../core/listing.js";
@@ -18,7 +18,7 @@ export async function loadPoints(set, method, signal) {
   return { ...told, places, id: (i) => hex(halves[2 * i + 1]) + hex(halves[2 * i]) };
 }
 
-/** The colours by a column: {kind, legend, mark, codes} or {kind, legend, mark, values}. */
+/** The colors by a column: {kind, legend, mark, codes} or {kind, legend, mark, values}. */
 export async function loadColors(set, method, column, signal) {
   const { told, bytes, at } = await framed("atlas/colors", { set, method, column }, signal);
   return told.kind === "categories" ? { ...told, codes: new Uint8Array(bytes, at) } : { ...told, values: new Float32Array(bytes, at) };

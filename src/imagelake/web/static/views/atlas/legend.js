@@ -1,4 +1,4 @@
-// What the colours mean: values with counts, which can be pressed to see only those; or a scale with its ends.
+// What the colors mean: values with counts, which can be pressed to see only those; or a scale with its ends.
 
 import { fill, h } from "../../core/dom.js";
 import { categories, css, nothing, others, scale } from "../../core/palette.js";
@@ -6,7 +6,7 @@ import { isDark } from "../../core/theme.js";
 import { number, t, time } from "../../core/texts.js";
 import { NOTHING, OTHERS } from "./data.js";
 
-/** [code, what it is called, how many, its colour] of each entry of a legend of categories. */
+/** [code, what it is called, how many, its color] of each entry of a legend of categories. */
 export function entries({ legend }, dark = isDark()) {
   const colors = categories(dark);
   const found = legend.values.map(([name, count], code) => [code, name, count, colors[code]]);
@@ -50,7 +50,7 @@ function bar({ kind, legend }) {
   );
 }
 
-/** The colour of each point: Uint8Array of red, green, blue and how bright, four a point. */
+/** The color of each point: Uint8Array of red, green, blue and how bright, four a point. */
 export function paint({ count, colors, plain, mask, only, picked }) {
   const dark = isDark();
   const rgba = new Uint8Array(4 * count);

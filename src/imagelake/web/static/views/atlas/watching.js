@@ -1,4 +1,4 @@
-// An open map notices what was done to the lake: new pictures take their places, new tags their colours.
+// An open map notices what was done to the lake: new pictures take their places, new tags their colors.
 
 import { forgetItems, markNow } from "./data.js";
 
