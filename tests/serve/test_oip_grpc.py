@@ -483,7 +483,7 @@ def test_raw_tensors_keep_their_order(address):
 
 def test_only_some_messages_arrive_at_once(site):
     """Who opens a call and sends nothing holds a place for a bounded time; the others wait for it, and are answered."""
-    limits = Limits(max_body=1 << 20, body_budget=2 << 20, body_timeout_s=0.5)
+    limits = Limits(max_body=1 << 20, body_budget=2 << 20, body_timeout_s=3)
     with running(Site(site.plane, limits)) as (address, _), grpc.insecure_channel(address) as channel:
         silent = threading.Event()
 
