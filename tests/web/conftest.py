@@ -42,9 +42,10 @@ def site(built_lake):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """Chromium, as the system has it."""
+    """Chromium, as the system has it. It ends with its file: while Playwright is there, its event loop runs in this
+    thread, and tests of other files want loops of their own."""
     if CHROMIUM is None:
         pytest.skip("no browser: install the Debian package chromium, and these tests run")
     from playwright.sync_api import sync_playwright
