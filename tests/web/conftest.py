@@ -45,7 +45,8 @@ def site(built_lake):
 @pytest.fixture(scope="module")
 def browser():
     """Chromium, as the system has it. It ends with its file: while Playwright is there, its event loop runs in this
-    thread, and tests of other files want loops of their own."""
+    thread, and tests of other files want loops of their own.
+    """
     if CHROMIUM is None:
         pytest.skip("no browser: install the Debian package chromium, and these tests run")
     from playwright.sync_api import sync_playwright
