@@ -6,6 +6,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
+from playwright.sync_api import expect
 
 ON_MAP = 48  # of the pictures of web_site; every third has no position
 TEMPLE = (35.03, 135.795)  # of the picture "temple 01", and of no other
@@ -127,7 +128,7 @@ def test_a_picture_is_opened_by_a_click_and_back_returns(open_map, site):
     page = open_map(f"&at={TEMPLE[0]},{TEMPLE[1]},16")
     assert in_view(page) == 1
     item = page.locator(".map-tiles .tile")
-    item.wait_for()
+    expect(item).to_have_count(1)
     name = item.get_attribute("title")
     page.mouse.click(*center(page))
     page.wait_for_url("**view=picture**")

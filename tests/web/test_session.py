@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -51,9 +52,11 @@ def asking_for_a_key(lake, *, write):
 
 
 @pytest.fixture(scope="module")
-def keyed(built_lake):
+def keyed(built_lake, tmp_path_factory):
     """A server that asks for a key, and lets those write who have one; no test here changes the lake."""
-    with asking_for_a_key(built_lake, write=True) as running:
+    with asking_for_a_key(
+        shutil.copytree(built_lake, tmp_path_factory.mktemp("keyed") / "own.lake"), write=True
+    ) as running:
         yield running
 
 
