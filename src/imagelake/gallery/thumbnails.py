@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from imagelake.errors import ImagelakeError
 from imagelake.gallery.catalog import Catalog
 
 if TYPE_CHECKING:
     from imagelake.lake.tables import Tables
 
+_LOG = logging.getLogger(__name__)
 _KEPT_BYTES = 64 << 20
 _AT_ONCE = 128  # are read ahead of one list
 
@@ -58,8 +61,8 @@ class Thumbnails:
     def _follow(self, catalog: Catalog, rows: NDArray[np.int64]) -> None:
         try:
             self._read(catalog, rows)
-        except Exception:  # noqa: BLE001, S110  (whoever asks for one of them is told)
-            pass
+        except (ImagelakeError, OSError) as error:  # whoever asks for one of them reads it again, and is told
+            _LOG.info("thumbnails could not be read ahead: %s", error)
         finally:
             self._reading.release()
 
